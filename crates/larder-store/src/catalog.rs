@@ -1,0 +1,389 @@
+//! The catalog: nodes, names, extended attributes, history and records, changed by atomic commits.
+//!
+//! Its operations are those of a file system, not of a key-value store, so that a database can carry each out in
+//! one statement. Semantics are POSIX where POSIX speaks; permission checks are the caller's.
+
+use larder_core::{Content, Head, Name, Node, NodeId, NodeKind, OpId, Result, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// When [`Catalog::commit`] returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Once the commit survives the death of this process; power loss may take it until the next sync.
+    Process,
+    /// Once the commit, and every commit and chunk before it, survives power loss.
+    Power,
+}
+
+/// One atomic change: all of its operations in order, or none.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// The time that ctime and history get.
+    pub at: Timestamp,
+    /// Committing the same id again changes nothing and succeeds.
+    pub op_id: Option<OpId>,
+    /// What must hold before the first operation; else `Conflict`.
+    pub expect: Vec<Expect>,
+    /// What changes.
+    pub ops: Vec<Op>,
+    /// When the call returns.
+    pub durability: Durability,
+}
+
+/// A condition of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// The node exists and has this version.
+    Version(NodeId, u64),
+    /// The folder has this name for this node, or does not have it.
+    Name(NodeId, Name, Option<NodeId>),
+}
+
+/// What a new node starts with; the catalog fills in the rest.
+#[derive(Clone, Debug)]
+pub struct NewNode {
+    /// From [`Catalog::new_id`].
+    pub id: NodeId,
+    /// What it is.
+    pub kind: NodeKind,
+    /// Permission bits, 0o7777.
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// What it holds.
+    pub content: Content,
+    /// Last change of content; `None` for the time of the commit.
+    pub mtime: Option<Timestamp>,
+    /// Hidden from other doors and dropped at the next start unless published by [`Op::SetContent`].
+    pub draft: bool,
+}
+
+/// Attributes to set; `None` leaves one as it is. The version grows and ctime becomes the time of the commit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attrs {
+    /// Permission bits, 0o7777.
+    pub mode: Option<u16>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Last access.
+    pub atime: Option<Timestamp>,
+    /// Last change of content.
+    pub mtime: Option<Timestamp>,
+    /// When it was made (a WebDAV client may set it).
+    pub btime: Option<Timestamp>,
+}
+
+/// What may be in the way of a new name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replace {
+    /// Nothing: `Exists`. renameat2(2) RENAME_NOREPLACE, RFC 4918 Overwrite: F.
+    Nothing,
+    /// What rename(2) replaces: a file by a file, an empty folder by a folder.
+    Posix,
+    /// Anything, folders with all they hold. RFC 4918 § 9.9.3 Overwrite: T.
+    Tree,
+}
+
+/// What [`Op::Unlink`] removes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unlink {
+    /// unlink(2): anything but a folder (`IsADirectory`).
+    File,
+    /// rmdir(2): an empty folder (`NotADirectory`, `NotEmpty`).
+    EmptyFolder,
+    /// Anything, folders with all they hold, in one step whatever their size.
+    Tree,
+}
+
+/// How [`Op::SetXattr`] treats what is there. Source: setxattr(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XattrMode {
+    /// Creates or replaces.
+    Any,
+    /// `Exists` where there is one.
+    Create,
+    /// `NotFound` where there is none.
+    Replace,
+}
+
+/// One operation of a commit.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// Makes `node` as `name` in `parent`. Errors: `Exists`, `NotFound` and `NotADirectory` for the parent.
+    Create {
+        /// The folder.
+        parent: NodeId,
+        /// The new name.
+        name: Name,
+        /// The new node.
+        node: Box<NewNode>,
+    },
+    /// Gives `node` one more name. Errors: `Exists`; `Denied` for a folder.
+    Link {
+        /// The node.
+        node: NodeId,
+        /// The folder.
+        parent: NodeId,
+        /// The new name.
+        name: Name,
+    },
+    /// Takes a name away. The last name gone, the node goes to the history (a draft: for good).
+    Unlink {
+        /// The folder.
+        parent: NodeId,
+        /// The name.
+        name: Name,
+        /// What may be removed.
+        what: Unlink,
+    },
+    /// Renames. A folder never gets below itself (`Invalid`). What is replaced goes to the history.
+    Rename {
+        /// Folder and name now.
+        from: (NodeId, Name),
+        /// Folder and name then.
+        to: (NodeId, Name),
+        /// What may be in the way.
+        replace: Replace,
+    },
+    /// Swaps two names. Source: renameat2(2) RENAME_EXCHANGE.
+    Exchange {
+        /// One.
+        a: (NodeId, Name),
+        /// The other.
+        b: (NodeId, Name),
+    },
+    /// Publishes new content of a file: the previous content goes to the history, a draft becomes visible.
+    SetContent {
+        /// The file.
+        node: NodeId,
+        /// The new content.
+        head: Head,
+        /// The new mtime; ctime becomes the time of the commit.
+        mtime: Timestamp,
+    },
+    /// Sets attributes.
+    SetAttrs {
+        /// The node.
+        node: NodeId,
+        /// Which.
+        attrs: Attrs,
+    },
+    /// Sets, or with `None` removes (`NotFound` where there is none), an extended attribute or a dead property.
+    SetXattr {
+        /// The node.
+        node: NodeId,
+        /// The attribute, with its namespace.
+        name: Vec<u8>,
+        /// At most [`XATTR_MAX_BYTES`].
+        value: Option<Vec<u8>>,
+        /// How to treat what is there.
+        mode: XattrMode,
+    },
+    /// Sets or removes a record of the server's own.
+    SetRecord {
+        /// Which table.
+        table: Table,
+        /// At most 255 bytes.
+        key: Vec<u8>,
+        /// At most [`RECORD_MAX_BYTES`].
+        value: Option<Vec<u8>>,
+    },
+    /// Gives a deleted node, with all it holds, the name back that it had, or another.
+    Undelete {
+        /// From [`Deleted::node`].
+        node: NodeId,
+        /// Folder and name it comes back as; `Exists` where that is taken.
+        to: (NodeId, Name),
+    },
+    /// Drops history that ended before `before`: old versions, and deleted nodes with all they hold.
+    /// Only the collection calls this, before it marks.
+    PurgeHistory {
+        /// Point in time.
+        before: Timestamp,
+        /// At most so many nodes and versions in this commit.
+        limit: usize,
+    },
+}
+
+/// The longest value of an extended attribute. Source: XATTR_SIZE_MAX of limits.h, xattr(7).
+pub const XATTR_MAX_BYTES: usize = 65_536;
+/// The longest value of a record.
+pub const RECORD_MAX_BYTES: usize = 65_536;
+/// The most operations of one commit.
+pub const OPS_MAX: usize = 1_000_000;
+
+/// Tables of the server's own records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum Table {
+    /// WebDAV locks by token.
+    Locks = 1,
+    /// Users by name.
+    Users = 2,
+    /// Settings changed while running.
+    Settings = 3,
+}
+
+/// What a commit did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// What changed, in order; empty for a repeated [`OpId`].
+    pub changes: Vec<Change>,
+    /// For [`Op::PurgeHistory`]: how many nodes and versions went.
+    pub purged: usize,
+}
+
+/// One entry of the change feed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// `name` in `parent` now names `node`.
+    Named {
+        /// The folder.
+        parent: NodeId,
+        /// The name.
+        name: Name,
+        /// What it names now.
+        node: NodeId,
+    },
+    /// `name` in `parent` is gone; it named `node`.
+    Unnamed {
+        /// The folder.
+        parent: NodeId,
+        /// The name.
+        name: Name,
+        /// What it named.
+        node: NodeId,
+    },
+    /// The content of `node` changed.
+    Content(NodeId),
+    /// The attributes or extended attributes of `node` changed.
+    Attrs(NodeId),
+}
+
+/// An entry of a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The name.
+    pub name: Name,
+    /// The node, as last committed.
+    pub node: Node,
+}
+
+/// An earlier content of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OldVersion {
+    /// The node as it was.
+    pub node: Node,
+    /// When it was replaced.
+    pub until: Timestamp,
+}
+
+/// A deleted node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
+    /// The folder it was in.
+    pub parent: NodeId,
+    /// The name it had there.
+    pub name: Name,
+    /// The node; folders keep their entries.
+    pub node: NodeId,
+    /// When it went.
+    pub at: Timestamp,
+}
+
+/// A place in the change feed; opaque, and worth nothing in another store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor(pub Vec<u8>);
+
+/// How much a catalog holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Nodes that have a name.
+    pub nodes: u64,
+    /// Bytes of all named files, holes left out.
+    pub allocated_bytes: u64,
+}
+
+/// Nodes, names and everything else that is not a chunk's body.
+///
+/// Each call sees whole commits only. A new catalog has the folder [`NodeId::ROOT`].
+pub trait Catalog: Send + Sync {
+    /// Returns the node.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn node(&self, id: NodeId) -> Result<Node>;
+
+    /// Returns the node that `name` in `parent` names.
+    ///
+    /// # Errors
+    /// `NotFound`; `NotADirectory` where the parent is no folder.
+    fn lookup(&self, parent: NodeId, name: &Name) -> Result<Node>;
+
+    /// Returns up to `limit` entries of a folder, drafts too, in byte order of their names, starting behind `after`.
+    ///
+    /// # Errors
+    /// `NotFound`, `NotADirectory`.
+    fn list(&self, parent: NodeId, after: Option<&Name>, limit: usize) -> Result<Vec<Listed>>;
+
+    /// Returns the value of an extended attribute.
+    ///
+    /// # Errors
+    /// `NotFound` for the attribute.
+    fn xattr(&self, node: NodeId, name: &[u8]) -> Result<Vec<u8>>;
+
+    /// Returns the names of the node's extended attributes, in byte order.
+    ///
+    /// # Errors
+    /// Those of the index.
+    fn xattrs(&self, node: NodeId) -> Result<Vec<Vec<u8>>>;
+
+    /// Returns a record.
+    ///
+    /// # Errors
+    /// Those of the index.
+    fn record(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>>;
+
+    /// Returns all records of a table, by key.
+    ///
+    /// # Errors
+    /// Those of the index.
+    fn records(&self, table: Table) -> Result<Vec<(Vec<u8>, Vec<u8>)>>;
+
+    /// Reserves an id for [`NewNode`].
+    fn new_id(&self) -> NodeId;
+
+    /// Carries out `commit` whole or not at all.
+    ///
+    /// # Errors
+    /// `Conflict` where an [`Expect`] does not hold; those that each [`Op`] names; `NoSpace`.
+    fn commit(&self, commit: Commit) -> Result<Committed>;
+
+    /// Returns the earlier contents of a file, oldest first.
+    ///
+    /// # Errors
+    /// Those of the index.
+    fn versions(&self, node: NodeId) -> Result<Vec<OldVersion>>;
+
+    /// Returns what was deleted from a folder (with `name`: only nodes of that name), by name, oldest first.
+    ///
+    /// # Errors
+    /// Those of the index.
+    fn deleted(&self, parent: NodeId, name: Option<&Name>) -> Result<Vec<Deleted>>;
+
+    /// Returns up to `limit` changes behind `after` and the cursor behind the last of them.
+    ///
+    /// # Errors
+    /// `Conflict` where the feed no longer reaches back so far: start again from [`Catalog::now`] and a listing.
+    fn changes(&self, after: &Cursor, limit: usize) -> Result<(Vec<Change>, Cursor)>;
+
+    /// Returns the cursor behind the newest change.
+    fn now(&self) -> Cursor;
+
+    /// Returns how much the catalog holds, without a scan.
+    fn counts(&self) -> Counts;
+}

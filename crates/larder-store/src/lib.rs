@@ -1,0 +1,10 @@
+//! Where bytes rest: chunks and the catalog, behind the two traits that are Larder's only `dyn` seams.
+//!
+//! Blocking calls throughout: an asynchronous caller moves them to a blocking thread.
+
+pub mod catalog;
+pub mod chunks;
+pub mod kv;
+
+pub use catalog::{Catalog, Change, Commit, Committed, Durability, Expect, Listed, Op};
+pub use chunks::{ChunkStore, Lease, Leases, Put};
