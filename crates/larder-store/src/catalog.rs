@@ -300,11 +300,11 @@ pub struct Deleted {
 pub struct Cursor(pub Vec<u8>);
 
 /// How much a catalog holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Nodes that have a name.
+    /// Nodes, deleted ones that the history still holds among them.
     pub nodes: u64,
-    /// Bytes of all named files, holes left out.
+    /// Bytes of the newest content of those nodes, holes left out.
     pub allocated_bytes: u64,
 }
 

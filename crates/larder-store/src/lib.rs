@@ -5,6 +5,9 @@
 pub mod catalog;
 pub mod chunks;
 pub mod kv;
+pub mod kv_catalog;
+pub mod memory;
 
 pub use catalog::{Catalog, Change, Commit, Committed, Durability, Expect, Listed, Op};
 pub use chunks::{ChunkStore, Lease, Leases, Put};
+pub use kv_catalog::KvCatalog;
