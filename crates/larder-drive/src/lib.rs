@@ -1,1 +1,31 @@
-//! Placeholder.
+//! How a drive behaves: one place for reading, writing, committing, history and locks, whatever door a caller uses.
+//!
+//! Two views of the same drive: [`Drive`] shows committed versions only and serves WebDAV and the API;
+//! the live view shows what open files hold as well and serves one kernel mount. Calls block; asynchronous callers
+//! move them to a blocking thread.
+
+pub mod actor;
+mod busy;
+mod cache;
+pub mod clock;
+mod copy;
+mod drive;
+mod events;
+mod history;
+mod horizon;
+mod locks;
+mod read;
+mod tree;
+mod upload;
+
+pub use actor::{Actor, Door};
+pub use busy::{Busy, Writing};
+pub use clock::Clock;
+pub use copy::CopyDepth;
+pub use drive::{Drive, Parts, Settings, Usage};
+pub use events::{Event, Subscription};
+pub use history::{VersionEntry, Which};
+pub use horizon::Hold;
+pub use locks::{Lock, LockRequest, Locks, is_locked};
+pub use read::Reader;
+pub use upload::{Target, Upload};

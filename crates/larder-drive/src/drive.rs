@@ -1,0 +1,226 @@
+//! The drive itself: its parts, commits with their lock checks, and chunks through the cache.
+
+use crate::cache::Caches;
+use crate::events::{Event, Subscribers, Subscription};
+use crate::horizon::{Hold, Horizon};
+use crate::locks::Locks;
+use crate::{Actor, Busy, Clock};
+use bytes::Bytes;
+use larder_core::{ChunkId, Error, Head, Manifest, Result, Timestamp};
+use larder_store::{Catalog, ChunkStore, Commit, Committed, Durability, Expect, Op};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// History kept without a setting: 30 days.
+pub const HISTORY_NS: i64 = 30 * 24 * 3600 * 1_000_000_000;
+/// Nodes and versions that one commit of a purge drops; bounds how long other commits wait.
+const PURGE_STEP: usize = 1000;
+/// What an empty store without a disk says is free.
+const MEMORY_BYTES: u64 = 1 << 40;
+
+/// What a user may tune.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long replaced and deleted things are kept, in nanoseconds.
+    pub history_ns: i64,
+    /// Bound of the chunk cache.
+    pub chunk_cache_bytes: usize,
+    /// Bound of the cache of long manifests.
+    pub manifest_cache_bytes: usize,
+    /// The data directory: where space is counted; `None` for a drive in memory.
+    pub data: Option<PathBuf>,
+    /// Where bytes of files being written rest; `None` for the data directory's or, without one, the system's
+    /// temporary directory.
+    pub staging: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            history_ns: HISTORY_NS,
+            chunk_cache_bytes: 64 << 20,
+            manifest_cache_bytes: 16 << 20,
+            data: None,
+            staging: None,
+        }
+    }
+}
+
+/// What a drive is made of.
+pub struct Parts {
+    /// Bodies.
+    pub chunks: Arc<dyn ChunkStore>,
+    /// Everything else.
+    pub catalog: Arc<dyn Catalog>,
+    /// The time.
+    pub clock: Clock,
+    /// Fills a slice with unpredictable bytes.
+    pub random: fn(&mut [u8]),
+}
+
+/// How full the drive is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of all files, as users count them.
+    pub used_bytes: u64,
+    /// Bytes that can still be stored.
+    pub available_bytes: u64,
+    /// Files, folders and links.
+    pub nodes: u64,
+}
+
+/// A drive: what every door opens onto.
+pub struct Drive {
+    parts: Parts,
+    pub(crate) settings: Settings,
+    pub(crate) caches: Caches,
+    locks: Locks,
+    busy: Busy,
+    subscribers: Subscribers,
+    horizon: Horizon,
+}
+
+impl Drive {
+    /// Opens a drive over `parts`.
+    ///
+    /// # Errors
+    /// Those of reading the lock table.
+    pub fn open(parts: Parts, settings: Settings) -> Result<Arc<Self>> {
+        let locks = Locks::load(&parts)?;
+        let caches = Caches::new(settings.chunk_cache_bytes, settings.manifest_cache_bytes);
+        let (subscribers, horizon) = (Subscribers::default(), Horizon::default());
+        Ok(Arc::new(Self { parts, settings, caches, locks, busy: Busy::default(), subscribers, horizon }))
+    }
+
+    /// The catalog; commits go through [`Drive::commit`] instead.
+    pub fn catalog(&self) -> &dyn Catalog {
+        &*self.parts.catalog
+    }
+
+    /// The chunk store; reads go through [`Drive::chunk`] instead.
+    pub fn chunks(&self) -> &dyn ChunkStore {
+        &*self.parts.chunks
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &Clock {
+        &self.parts.clock
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Timestamp {
+        self.parts.clock.now()
+    }
+
+    /// The WebDAV locks, which bind every door.
+    pub fn locks(&self) -> &Locks {
+        &self.locks
+    }
+
+    /// What mounts have in use.
+    pub fn busy(&self) -> &Busy {
+        &self.busy
+    }
+
+    /// Commits `ops` in the name of `actor`, and tells subscribers.
+    ///
+    /// # Errors
+    /// A conflict with [`crate::is_locked`] where a lock or an open file is in the way; `Conflict` where an
+    /// expectation does not hold; those that each [`Op`] names.
+    pub fn commit(
+        &self,
+        actor: &Actor,
+        expect: Vec<Expect>,
+        ops: Vec<Op>,
+        durability: Durability,
+    ) -> Result<Committed> {
+        self.locks.permit(self, actor, &ops)?;
+        self.commit_unchecked(actor, expect, ops, durability)
+    }
+
+    /// Commits without asking the locks: for what was permitted when it was opened.
+    pub(crate) fn commit_unchecked(
+        &self,
+        actor: &Actor,
+        expect: Vec<Expect>,
+        ops: Vec<Op>,
+        durability: Durability,
+    ) -> Result<Committed> {
+        let commit = Commit { at: self.now(), op_id: None, expect, ops, durability };
+        let committed = self.parts.catalog.commit(commit)?;
+        self.subscribers.tell(actor.door, &committed.changes);
+        Ok(committed)
+    }
+
+    /// Calls `callback` after each commit, on the committing thread: it must not block and not call the drive.
+    pub fn subscribe(&self, callback: Box<dyn Fn(&Event<'_>) + Send + Sync>) -> Subscription {
+        self.subscribers.add(callback)
+    }
+
+    /// Returns a chunk, verified, from the cache or the store.
+    ///
+    /// # Errors
+    /// Those of [`ChunkStore::get`].
+    pub fn chunk(&self, id: &ChunkId) -> Result<Bytes> {
+        self.caches.chunk(id, || self.parts.chunks.get(id))
+    }
+
+    /// Returns a chunk if it is in memory; never blocks.
+    pub fn cached_chunk(&self, id: &ChunkId) -> Option<Bytes> {
+        self.caches.peek(id)
+    }
+
+    /// Returns the manifest of a head; long ones are cached.
+    ///
+    /// # Errors
+    /// Those of reading its pages.
+    pub fn manifest(&self, head: &Head) -> Result<Arc<Manifest>> {
+        self.caches.manifest(head, || Manifest::load(head, |id| self.parts.chunks.get(id)))
+    }
+
+    /// Keeps what is current now from being purged until the hold is dropped.
+    pub fn hold(&self) -> Hold {
+        self.horizon.hold(self.now())
+    }
+
+    /// Drops history that is older than the setting and that no reader still uses; returns how many nodes and
+    /// versions went. Their chunks go with the next sweep.
+    ///
+    /// # Errors
+    /// Those of the catalog.
+    pub fn purge_history(&self) -> Result<usize> {
+        let before = Timestamp(self.now().0.saturating_sub(self.settings.history_ns));
+        let before = self.horizon.at_most(before);
+        let mut purged = 0;
+        loop {
+            let ops = vec![Op::PurgeHistory { before, limit: PURGE_STEP }];
+            let durability = Durability::Process;
+            let commit = Commit { at: self.now(), op_id: None, expect: Vec::new(), ops, durability };
+            match self.parts.catalog.commit(commit)?.purged {
+                0 => return Ok(purged),
+                step => purged += step,
+            }
+        }
+    }
+
+    /// Says how full the drive is.
+    ///
+    /// # Errors
+    /// Those of statvfs(3) on the data directory.
+    pub fn usage(&self) -> Result<Usage> {
+        let counts = self.parts.catalog.counts();
+        let available_bytes = match &self.settings.data {
+            None => MEMORY_BYTES.saturating_sub(counts.allocated_bytes),
+            Some(data) => {
+                let disk = rustix::fs::statvfs(data)
+                    .map_err(|e| Error::io(format!("statvfs {}", data.display()), e.into()))?;
+                disk.f_bavail.saturating_mul(disk.f_frsize)
+            }
+        };
+        Ok(Usage { used_bytes: counts.allocated_bytes, available_bytes, nodes: counts.nodes })
+    }
+
+    pub(crate) fn random(&self, bytes: &mut [u8]) {
+        (self.parts.random)(bytes);
+    }
+}

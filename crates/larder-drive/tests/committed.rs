@@ -1,0 +1,189 @@
+//! What the committed view of a drive promises.
+
+use larder_core::{DrivePath, Kind, Name, NodeId, Result, Timestamp};
+use larder_drive::{
+    Actor, Clock, CopyDepth, Door, Drive, LockRequest, Parts, Settings, Target, Which, is_locked,
+};
+use larder_store::catalog::{Replace, Unlink};
+use larder_store::memory::{MemoryChunks, MemoryKv};
+use larder_store::{Catalog, KvCatalog};
+use std::sync::Arc;
+
+const SECOND: i64 = 1_000_000_000;
+
+struct Fixture {
+    drive: Arc<Drive>,
+    chunks: Arc<MemoryChunks>,
+    catalog: Arc<KvCatalog<MemoryKv>>,
+    clock: Clock,
+    actor: Actor,
+}
+
+fn fixture() -> Fixture {
+    let clock = Clock::manual(Timestamp(0));
+    let chunks = Arc::new(MemoryChunks::default());
+    let catalog =
+        Arc::new(KvCatalog::open(MemoryKv::default(), clock.now(), (0, 0)).expect("an empty index"));
+    let random = |bytes: &mut [u8]| bytes.fill(7);
+    let parts = Parts { chunks: chunks.clone(), catalog: catalog.clone(), clock: clock.clone(), random };
+    let settings = Settings { history_ns: 100 * SECOND, ..Settings::default() };
+    let drive = Drive::open(parts, settings).expect("opens");
+    Fixture { drive, chunks, catalog, clock, actor: Actor::new(Door::Dav, 0, 0, "ann") }
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("a name")
+}
+
+fn path(text: &str) -> DrivePath {
+    DrivePath::parse(text).expect("a path")
+}
+
+impl Fixture {
+    fn put(&self, parent: NodeId, text: &str, bytes: &[u8]) -> Result<NodeId> {
+        self.clock.advance(SECOND);
+        let mut upload = self.drive.upload();
+        upload.write(bytes)?;
+        let target = Target { parent, name: name(text), expect: Vec::new(), mtime: None, mode: 0o644 };
+        upload.finish(&self.actor, target).map(|(node, _)| node.id)
+    }
+
+    fn read(&self, text: &str) -> Result<Vec<u8>> {
+        let reader = self.drive.reader(&self.drive.resolve(&path(text))?)?;
+        let mut bytes = Vec::new();
+        loop {
+            match reader.read(bytes.len() as u64, usize::MAX)? {
+                piece if piece.is_empty() => return Ok(bytes),
+                piece => bytes.extend_from_slice(&piece),
+            }
+        }
+    }
+
+    fn sweep(&self) {
+        self.drive.purge_history().expect("purged");
+        let mut live = std::collections::HashSet::new();
+        self.catalog
+            .mark(&*self.chunks, |id| {
+                live.insert(*id);
+            })
+            .expect("marked");
+        self.chunks.sweep(|id| live.contains(id));
+    }
+}
+
+fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    let step = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    });
+    step.take(len).collect()
+}
+
+#[test]
+fn aborted_upload_keeps_old_version() {
+    let f = fixture();
+    f.put(NodeId::ROOT, "a", b"old").expect("put");
+    let mut upload = f.drive.upload();
+    upload.write(&noise(3 << 20, 1)).expect("written");
+    drop(upload);
+    assert_eq!(f.read("/a").expect("there"), b"old");
+    f.sweep();
+    assert_eq!(f.chunks.size().0, 1);
+}
+
+#[test]
+fn reader_keeps_its_version_through_replacement_purge_and_sweep() {
+    let f = fixture();
+    let long = noise(20 << 20, 2);
+    f.put(NodeId::ROOT, "a", &long).expect("put");
+    let reader = f.drive.reader(&f.drive.resolve(&path("/a")).expect("there")).expect("a file");
+    f.put(NodeId::ROOT, "a", b"new").expect("replaced");
+    f.clock.advance(1000 * SECOND);
+    f.sweep();
+    let mut offset = 0;
+    while offset < reader.size_bytes() {
+        let piece = reader.read(offset, usize::MAX).expect("still there");
+        assert_eq!(piece, long[offset as usize..][..piece.len()]);
+        offset += piece.len() as u64;
+    }
+    drop(reader);
+    f.sweep();
+    assert_eq!(f.chunks.size().0, 1);
+}
+
+#[test]
+fn copy_moves_no_bytes_and_refuses_its_own_source() {
+    let f = fixture();
+    let folder = f.drive.make_folder(&f.actor, NodeId::ROOT, name("d"), 0o755).expect("made").id;
+    f.put(folder, "a", &noise(5 << 20, 3)).expect("put");
+    let before = f.chunks.size();
+    let copy = |to: NodeId, text: &str, replace| {
+        f.drive.copy(&f.actor, folder, (to, name(text)), replace, CopyDepth::Infinity)
+    };
+    copy(NodeId::ROOT, "e", Replace::Nothing).expect("copied");
+    assert_eq!(f.chunks.size(), before);
+    assert_eq!(f.read("/e/a").expect("copied"), f.read("/d/a").expect("there"));
+    assert_eq!(copy(folder, "in", Replace::Tree).expect_err("into itself").kind(), Kind::Invalid);
+    assert_eq!(copy(NodeId::ROOT, "e", Replace::Nothing).expect_err("taken").kind(), Kind::Exists);
+    copy(NodeId::ROOT, "e", Replace::Tree).expect("replaced");
+}
+
+#[test]
+fn every_change_can_be_undone() {
+    let f = fixture();
+    f.put(NodeId::ROOT, "a", b"one").expect("put");
+    f.put(NodeId::ROOT, "a", b"two").expect("put");
+    f.clock.advance(SECOND);
+    f.drive.remove(&f.actor, NodeId::ROOT, &name("a"), Unlink::File).expect("removed");
+    f.clock.advance(SECOND);
+    let texts: Vec<(u64, bool)> =
+        f.drive.versions(&path("/a")).expect("history").iter().map(|v| (v.number, v.deleted)).collect();
+    assert_eq!(texts, [(1, false), (2, true)]);
+    f.drive.restore(&f.actor, &path("/a"), Which::Latest).expect("undeleted");
+    assert_eq!(f.read("/a").expect("back"), b"two");
+    f.drive.restore(&f.actor, &path("/a"), Which::Version(1)).expect("older");
+    assert_eq!(f.read("/a").expect("back"), b"one");
+    f.drive.restore(&f.actor, &path("/a"), Which::At(Timestamp(2 * SECOND))).expect("as of then");
+    assert_eq!(f.read("/a").expect("back"), b"two");
+    assert_eq!(f.drive.versions(&path("/b")).expect_err("never there").kind(), Kind::NotFound);
+}
+
+#[test]
+fn locks_bind_others_expire_and_survive_a_restart() {
+    let f = fixture();
+    let folder = f.drive.make_folder(&f.actor, NodeId::ROOT, name("d"), 0o755).expect("made").id;
+    let request = LockRequest {
+        root: folder,
+        deep: true,
+        shared: false,
+        owner_xml: "<href>ann</href>".into(),
+        timeout_s: 10,
+    };
+    let lock = f.drive.locks().acquire(&f.drive, &f.actor, request.clone()).expect("free");
+    assert!(is_locked(&f.put(folder, "a", b"x").expect_err("no token")));
+    assert!(is_locked(&f.drive.locks().acquire(&f.drive, &f.actor, request).expect_err("held")));
+    let again = Parts {
+        chunks: f.chunks.clone(),
+        catalog: f.catalog.clone() as Arc<dyn Catalog>,
+        clock: f.clock.clone(),
+        random: |_| {},
+    };
+    let again = Drive::open(again, Settings::default()).expect("opens");
+    assert_eq!(again.locks().covering(&again, folder).expect("read"), std::slice::from_ref(&lock));
+    let mut holder = f.actor.clone();
+    holder.lock_tokens.push(lock.token);
+    f.drive.make_folder(&holder, folder, name("sub"), 0o755).expect("the holder may");
+    f.clock.advance(20 * SECOND);
+    f.put(folder, "a", b"x").expect("expired");
+}
+
+#[test]
+fn file_open_for_writing_in_a_mount_is_locked_for_others() {
+    let f = fixture();
+    let id = f.put(NodeId::ROOT, "a", b"x").expect("put");
+    let writing = f.drive.busy().writing(id);
+    assert!(is_locked(&f.put(NodeId::ROOT, "a", b"y").expect_err("busy")));
+    drop(writing);
+    f.put(NodeId::ROOT, "a", b"y").expect("free again");
+}
