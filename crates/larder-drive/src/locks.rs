@@ -153,8 +153,11 @@ impl Locks {
     }
 
     /// Ends the locks on `top` and below it, which is deleted or moved: a lock stays with its place, and the place
-    /// is gone. Source: RFC 4918 § 9.6.1 and § 9.9.
-    pub(crate) fn end_in(&self, drive: &Drive, top: NodeId) -> Result<()> {
+    /// is gone. [`Drive::remove`] and [`Drive::rename`] do this by themselves. Source: RFC 4918 § 9.6.1 and § 9.9.
+    ///
+    /// # Errors
+    /// Those of the catalog.
+    pub fn end_in(&self, drive: &Drive, top: NodeId) -> Result<()> {
         let mut held = self.held.write();
         let mut gone = Vec::new();
         for lock in held.values() {

@@ -1,0 +1,206 @@
+//! GET and HEAD: whole files, ranges and folders as a page.
+//!
+//! A file whose bytes are in memory and short is answered at once; anything longer is read a batch ahead of the socket.
+
+use crate::body::{Batches, Body};
+use crate::call::Call;
+use crate::conditions::{etag, if_range_holds};
+use crate::failure::Failure;
+use crate::listing;
+use crate::path::{Found, Last, Spot};
+use crate::ranges::{self, Asked};
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Response, StatusCode};
+use larder_core::{Error, Node, NodeKind, Result};
+use larder_drive::Reader;
+use std::collections::VecDeque;
+use std::ops::Range;
+
+/// Bytes of one batch: read while the socket takes the one before.
+const BATCH_BYTES: u64 = 1 << 20;
+/// Bytes of one frame: what one system call writes.
+const FRAME_BYTES: u64 = 256 << 10;
+/// Files up to this size are answered from memory without a thread, if they are there.
+const INLINE_BYTES: u64 = 64 << 10;
+
+/// Answers GET and HEAD.
+pub(crate) fn get(call: &Call) -> Result<Response<Body>, Failure> {
+    let spot = call.spot(Last::Follow)?;
+    if let Spot::Known(_) | Spot::Top = &spot {
+        call.conditions.check(call, &spot)?;
+    }
+    match spot {
+        Spot::Known(Found { node, .. }) if node.is_file() => file(call, &node),
+        Spot::Known(Found { node, .. }) if node.is_folder() => Ok(listing::page(call, Some(&node))),
+        Spot::Top => Ok(listing::page(call, None)),
+        Spot::Known(_) | Spot::Free { .. } | Spot::Nowhere => {
+            Err(Error::not_found(call.head.uri.path()).into())
+        }
+    }
+}
+
+/// Says whether clients may see a node of this kind.
+pub(crate) fn is_shown(kind: NodeKind) -> bool {
+    matches!(kind, NodeKind::File | NodeKind::Folder)
+}
+
+/// The media type by the extension of `name`.
+pub(crate) fn media_type(name: &str) -> &'static str {
+    mime_guess::from_path(name).first_raw().unwrap_or("application/octet-stream")
+}
+
+fn file(call: &Call, node: &Node) -> Result<Response<Body>, Failure> {
+    let size = node.size_bytes();
+    let name = call.place.name(&call.service.settings.projects);
+    let media = name.map_or("application/octet-stream", |name| media_type(&name.to_string_lossy()));
+    let mut response = Response::new(Body::empty());
+    describe(response.headers_mut(), node)?;
+    let range = call.headers().get(header::RANGE).and_then(|value| value.to_str().ok());
+    let asked = match range {
+        // Source: RFC 9110 § 14.2, ranges are for GET only.
+        Some(range) if call.method() == Method::GET && if_range_holds(call.headers(), node) => {
+            ranges::parse(range, size, call.service.settings.limits.ranges)
+        }
+        _ => Asked::Whole,
+    };
+    let parts = match asked {
+        Asked::Whole => {
+            send(call, node, &mut response, 0..size, media)?;
+            return Ok(response);
+        }
+        Asked::Unsatisfiable => {
+            let failure =
+                Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, format!("the file has {size} bytes"));
+            return Err(failure.header(header::CONTENT_RANGE, value(format!("bytes */{size}"))?));
+        }
+        Asked::Parts(parts) => parts,
+    };
+    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    if let [part] = &parts[..] {
+        let shown = format!("bytes {}-{}/{size}", part.start, part.end - 1);
+        response.headers_mut().insert(header::CONTENT_RANGE, value(shown)?);
+        send(call, node, &mut response, part.clone(), media)?;
+    } else {
+        send_parts(call, node, &mut response, &parts, media)?;
+    }
+    Ok(response)
+}
+
+/// The headers that say which version this is.
+pub(crate) fn describe(headers: &mut HeaderMap, node: &Node) -> Result<(), Failure> {
+    if let Some(tag) = etag(node) {
+        headers.insert(header::ETAG, value(tag)?);
+    }
+    let mut date = Vec::with_capacity(29);
+    crate::date::http(&mut date, node.mtime);
+    headers.insert(header::LAST_MODIFIED, value(date)?);
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    Ok(())
+}
+
+pub(crate) fn value<T: TryInto<HeaderValue>>(text: T) -> Result<HeaderValue, Failure> {
+    text.try_into()
+        .map_err(|_| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "a header could not be written"))
+}
+
+fn send(
+    call: &Call,
+    node: &Node,
+    response: &mut Response<Body>,
+    range: Range<u64>,
+    media: &'static str,
+) -> Result<(), Failure> {
+    let len = range.end - range.start;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
+    if call.method() == Method::HEAD || len == 0 {
+        return Ok(());
+    }
+    let reader = call.service.drive.reader(node)?;
+    if len <= INLINE_BYTES
+        && let Some(bytes) = reader.try_read(range.start, len as usize)
+        && bytes.len() as u64 == len
+    {
+        *response.body_mut() = Body::whole(bytes);
+        return Ok(());
+    }
+    let feed = FileBytes { reader, pieces: VecDeque::from([Piece::Bytes(range)]) };
+    *response.body_mut() = Body::feed(call.service.gate.clone(), feed, Some(len));
+    Ok(())
+}
+
+/// Sends several ranges as multipart/byteranges. Source: RFC 9110 § 14.6, RFC 2046 § 5.1.1.
+fn send_parts(
+    call: &Call,
+    node: &Node,
+    response: &mut Response<Body>,
+    parts: &[Range<u64>],
+    media: &'static str,
+) -> Result<(), Failure> {
+    let mut random = [0; 16];
+    (call.service.settings.random)(&mut random);
+    let boundary: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let size = node.size_bytes();
+    let mut pieces = VecDeque::new();
+    let mut len = 0;
+    for part in parts {
+        let head = format!(
+            "\r\n--{boundary}\r\nContent-Type: {media}\r\nContent-Range: bytes {}-{}/{size}\r\n\r\n",
+            part.start,
+            part.end - 1
+        );
+        len += head.len() as u64 + (part.end - part.start);
+        pieces.push_back(Piece::Text(head.into()));
+        pieces.push_back(Piece::Bytes(part.clone()));
+    }
+    let tail = format!("\r\n--{boundary}--\r\n");
+    len += tail.len() as u64;
+    pieces.push_back(Piece::Text(tail.into()));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, value(format!("multipart/byteranges; boundary={boundary}"))?);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
+    let reader = call.service.drive.reader(node)?;
+    *response.body_mut() = Body::feed(call.service.gate.clone(), FileBytes { reader, pieces }, Some(len));
+    Ok(())
+}
+
+enum Piece {
+    Text(Bytes),
+    Bytes(Range<u64>),
+}
+
+struct FileBytes {
+    reader: Reader,
+    pieces: VecDeque<Piece>,
+}
+
+impl Batches for FileBytes {
+    fn next(&mut self, into: &mut VecDeque<Bytes>) -> Result<bool> {
+        let mut taken = 0;
+        while taken < BATCH_BYTES {
+            let Some(piece) = self.pieces.front_mut() else { return Ok(false) };
+            match piece {
+                Piece::Text(text) => {
+                    into.push_back(std::mem::take(text));
+                    self.pieces.pop_front();
+                }
+                Piece::Bytes(range) if range.is_empty() => {
+                    self.pieces.pop_front();
+                }
+                Piece::Bytes(range) => {
+                    let want = (range.end - range.start).min(FRAME_BYTES) as usize;
+                    let bytes = self.reader.read(range.start, want)?;
+                    if bytes.is_empty() {
+                        return Err(Error::corrupt("a file ended before its size"));
+                    }
+                    range.start += bytes.len() as u64;
+                    taken += bytes.len() as u64;
+                    into.push_back(bytes);
+                }
+            }
+        }
+        Ok(self.pieces.iter().any(|piece| !matches!(piece, Piece::Bytes(range) if range.is_empty())))
+    }
+}
