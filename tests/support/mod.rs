@@ -1,0 +1,50 @@
+//! What the tests of the finished program share: processes with a time limit, a running server, a watchdog for
+//! mounts, a plain HTTP client, seeded random numbers.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+pub mod http;
+pub mod process;
+pub mod random;
+pub mod server;
+pub mod watchdog;
+
+use std::path::{Path, PathBuf};
+
+/// Reads a variable that tunes the tests.
+#[expect(clippy::disallowed_methods, reason = "tests are tuned by the environment, in this one place")]
+pub fn setting(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Reads a number that tunes the tests.
+pub fn number(name: &str, default: u64) -> u64 {
+    setting(name)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
+/// Says that a test does not run here, and why; in CI, where nothing may be skipped, fails it.
+pub fn skip(why: &str) {
+    assert!(setting("CI").is_none_or(|ci| ci == "false"), "may not be skipped in CI: {why}");
+    println!("skipped: {why}");
+}
+
+/// Returns why `programs` or a mount cannot be had here, if so.
+pub fn lacking(mount: bool, programs: &[&str]) -> Option<String> {
+    if mount && !Path::new("/dev/fuse").exists() {
+        return Some("there is no /dev/fuse".into());
+    }
+    let missing = programs.iter().find(|program| found(program).is_none())?;
+    Some(format!("{missing} is not installed"))
+}
+
+/// Returns where `program` is, looking where system programs are too.
+pub fn found(program: &str) -> Option<PathBuf> {
+    let path = format!("{}:/usr/sbin:/sbin", setting("PATH").unwrap_or_default());
+    path.split(':').map(|folder| Path::new(folder).join(program)).find(|file| file.is_file())
+}
+
+/// Says whether the test runs as root.
+pub fn is_root() -> bool {
+    // SAFETY: geteuid(2) always succeeds and touches no memory.
+    unsafe { libc::geteuid() == 0 }
+}

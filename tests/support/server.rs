@@ -1,0 +1,228 @@
+//! A running Larder: the program itself, as users start it.
+
+use super::http::Client;
+use super::process::{self, Finished, reaped, signal};
+use super::watchdog::Watchdog;
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+/// The program under test.
+pub const LARDER: &str = env!("CARGO_BIN_EXE_larder");
+/// The password of `admin` in tests.
+pub const PASSWORD: &str = "correct horse battery staple";
+/// A server that is not ready after this long never will be.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// A server that was told to stop and lives after this long hangs.
+const STOPPED_WITHIN: Duration = Duration::from_secs(60);
+
+/// A place for one drive: data directory, mount point, log of all its servers.
+pub struct Place {
+    folder: PathBuf,
+    watchdog: Option<Watchdog>,
+    arguments: Vec<String>,
+    _removed_last: tempfile::TempDir,
+}
+
+impl Place {
+    /// A place in the system's temporary directory.
+    pub fn new() -> Place {
+        let folder =
+            tempfile::Builder::new().prefix("larder-test-").tempdir().expect("a temporary directory");
+        std::fs::create_dir(folder.path().join("home")).expect("a home directory");
+        Place {
+            folder: folder.path().to_path_buf(),
+            watchdog: None,
+            arguments: Vec::new(),
+            _removed_last: folder,
+        }
+    }
+
+    /// Adds arguments for servers.
+    pub fn with(mut self, arguments: &[&str]) -> Place {
+        self.arguments.extend(arguments.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Makes servers mount the drive too, for at most `limit_s` seconds in all.
+    pub fn mounted(mut self, limit_s: u64) -> Place {
+        let point = self.folder.join("mount");
+        std::fs::create_dir(&point).expect("a mount point");
+        self.watchdog = Some(Watchdog::start(&point, limit_s));
+        self
+    }
+
+    /// A path in the place.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.path("data")
+    }
+
+    /// The mount point.
+    pub fn mount(&self) -> PathBuf {
+        self.path("mount")
+    }
+
+    /// `larder …` on this place's data directory.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(LARDER);
+        command.args(arguments).arg("--data").arg(self.data());
+        command.env("HOME", self.path("home")).env("LARDER_ADMIN_PASSWORD", PASSWORD);
+        for variable in ["XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "NOTIFY_SOCKET"] {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    /// Runs `larder …` to its end.
+    pub fn run(&self, arguments: &[&str], limit_s: u64) -> Finished {
+        process::run(&mut self.command(arguments), limit_s)
+    }
+
+    /// Runs `larder … --json`, which must succeed, and returns what it printed.
+    #[track_caller]
+    pub fn json(&self, arguments: &[&str], limit_s: u64) -> serde_json::Value {
+        let done = self.run(&[arguments, &["--json"]].concat(), limit_s).ok();
+        serde_json::from_str(&done.stdout).unwrap_or_else(|e| panic!("no JSON ({e}): {done}"))
+    }
+
+    /// Starts a server and returns once it is ready.
+    #[track_caller]
+    pub fn start(&self) -> Server {
+        self.try_start().unwrap_or_else(|why| panic!("{why}\n{}", self.log()))
+    }
+
+    /// Starts a server and returns once it is ready.
+    ///
+    /// # Errors
+    /// Why it is not, where it ends before or takes too long.
+    pub fn try_start(&self) -> Result<Server, String> {
+        let mut command = match &self.watchdog {
+            Some(watchdog) => {
+                let mut command = self.command(&["up"]);
+                command.arg(watchdog.point());
+                command
+            }
+            None => self.command(&["serve"]),
+        };
+        command.args(["--listen", "127.0.0.1:0"]).args(&self.arguments);
+        let log = OpenOptions::new().create(true).append(true).open(self.log_file()).expect("a log");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().expect("larder starts");
+        let id = child.id() as i32;
+        let stdout = child.stdout.take().expect("piped");
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|l| sender.send(l))
+        });
+        let mut server =
+            Server { id, address: ([127, 0, 0, 1], 0).into(), ended: Some(reaped(child)), lines };
+        server.await_ready()?;
+        Ok(server)
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.path("larder.log")
+    }
+
+    /// All that servers of this place logged.
+    pub fn log(&self) -> String {
+        let bytes = std::fs::read(self.log_file()).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Panics where a server of this place did.
+    #[track_caller]
+    pub fn assert_no_panic(&self) {
+        let log = self.log();
+        assert!(!log.contains("panicked at"), "a server panicked:\n{log}");
+    }
+}
+
+/// A server; dropping it kills it.
+pub struct Server {
+    id: i32,
+    address: SocketAddr,
+    ended: Option<Receiver<std::io::Result<ExitStatus>>>,
+    lines: Receiver<String>,
+}
+
+impl Server {
+    fn await_ready(&mut self) -> Result<(), String> {
+        let deadline = Instant::now() + READY_WITHIN;
+        let mut said = String::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line =
+                self.lines.recv_timeout(left).map_err(|_| format!("the server is not ready:\n{said}"))?;
+            said += &format!("{line}\n");
+            if let Some(address) = address_in(&line) {
+                self.address = address;
+            }
+            if line.starts_with("Ready") {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A client that is let in.
+    pub fn client(&self) -> Client {
+        Client::new(self.address, "admin", PASSWORD)
+    }
+
+    /// The process.
+    pub fn id(&self) -> i32 {
+        self.id
+    }
+
+    /// Says whether the process is there.
+    pub fn lives(&self) -> bool {
+        Path::new(&format!("/proc/{}", self.id)).exists()
+    }
+
+    /// Ends it as a power cut of the process would: SIGKILL.
+    pub fn kill(self) {
+        drop(self);
+    }
+
+    /// Ends it with SIGTERM and returns how it ended.
+    #[track_caller]
+    pub fn stop(mut self) -> ExitStatus {
+        signal(self.id, libc::SIGTERM);
+        let ended = self.ended.take().expect("taken once").recv_timeout(STOPPED_WITHIN);
+        let status = ended.expect("the server ends when told to").expect("a child can be waited for");
+        assert!(status.success(), "the server ended with {status}");
+        status
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(ended) = self.ended.take()
+            && ended.try_recv().is_err()
+        {
+            signal(self.id, libc::SIGKILL);
+            // A process stuck in the kernel is left to the watchdog.
+            let _ = ended.recv_timeout(Duration::from_secs(20));
+        }
+    }
+}
+
+/// The address in the first URL of a line.
+fn address_in(line: &str) -> Option<SocketAddr> {
+    let rest = line.split_once("http://").or_else(|| line.split_once("https://"))?.1;
+    rest.split(['/', ' ', '\'', '"']).next()?.parse().ok()
+}
