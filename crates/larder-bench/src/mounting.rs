@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -119,6 +120,9 @@ fn davfs(options: &Options, place: &Path, folder: &Path) -> io::Result<Option<Se
     let server = Server::start(Kind::Apache, &apache, place, &[])?;
     let settings = place.join("davfs2.conf");
     let cache = place.join("cache");
+    fs::create_dir(&cache)?;
+    // Its daemon runs as a user and group that are settings of their own.
+    fs::set_permissions(&cache, fs::Permissions::from_mode(0o777))?;
     fs::write(&settings, format!("{DAVFS_SETTINGS}cache_dir {}\n", cache.display()))?;
     let mut command = Command::new(davfs);
     command.arg(format!("http://127.0.0.1:{}/", server.port)).arg(folder);

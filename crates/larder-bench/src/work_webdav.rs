@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::contender::{ALL, Kind, Server, find};
 use crate::http::{Body, Http, together};
@@ -19,6 +19,8 @@ pub const CLIENTS: usize = 8;
 pub const SMALL_BYTES: usize = 4096;
 /// Requests of one round of small downloads.
 const SMALL_GETS: usize = 20_000;
+/// A slow contender stops the small downloads here; its rate counts what it did.
+const GETS_LIMIT: Duration = Duration::from_secs(10);
 /// Uploads of one round of small uploads.
 const SMALL_PUTS: usize = 4000;
 /// Files of the folder that is copied and moved: together one `--size`.
@@ -220,13 +222,20 @@ fn small(options: &Options, server: &Server, round: usize, table: &mut Table) ->
             "{name} refused some of the small PUTs (for example {refused} of {puts}); only the others count"
         ));
     }
-    let seconds = together(server, CLIENTS, |client, http| {
-        for n in (client..gets).step_by(CLIENTS) {
+    let (next, got) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let start = Instant::now();
+    let seconds = together(server, CLIENTS, |_, http| {
+        while start.elapsed() < GETS_LIMIT {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            if n >= gets {
+                break;
+            }
             http.get(&format!("{folder}file-{:05}", n % puts), &mut |_| Ok(()))?;
+            got.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     })?;
-    table.record("small_get", name, gets as f64 / seconds);
+    table.record("small_get", name, got.into_inner() as f64 / seconds);
     Http::connect(server)?.ask("DELETE", &folder, "", Body::Empty)?.success("DELETE").map(drop)
 }
 
