@@ -266,3 +266,51 @@ where
         Ok(start.elapsed().as_secs_f64())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    /// Answers each request on one connection with the next of `answers`, a few bytes at a time.
+    fn against(answers: &'static [&'static str], ask: impl FnOnce(&mut Http)) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
+        let stream = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
+        let buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
+        let mut http = Http { stream, prefix: String::new(), fixed: String::new(), buffer, start: 0, end: 0 };
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("accept");
+            stream.set_nodelay(true).expect("nodelay");
+            for answer in answers {
+                let mut request = [0; 1024];
+                assert!(stream.read(&mut request).expect("read") > 0);
+                answer.as_bytes().chunks(3).for_each(|piece| stream.write_all(piece).expect("write"));
+            }
+        });
+        ask(&mut http);
+        drop(http);
+        server.join().expect("server");
+    }
+
+    #[test]
+    fn bodies_end_where_they_say() {
+        let answers = &[
+            "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nbody",
+            "HTTP/1.1 207 Multi\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA;x=y\r\n0123456789\r\n0\r\n\r\n",
+            "HTTP/1.1 204 No Content\r\n\r\n",
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno",
+        ];
+        against(answers, |http| {
+            let mut seen = Vec::new();
+            let mut keep = |piece: &[u8]| {
+                seen.extend_from_slice(piece);
+                Ok(())
+            };
+            assert_eq!(http.get("/a", &mut keep).expect("counted"), 4);
+            assert_eq!(http.get("/b", &mut keep).expect("chunked"), 13);
+            assert_eq!(http.put("/c", b"x").expect("empty").status, 204);
+            assert!(http.get("/d", &mut |_| Ok(())).is_err());
+            assert_eq!(seen, b"bodyabc0123456789");
+        });
+    }
+}

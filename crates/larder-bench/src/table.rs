@@ -255,3 +255,36 @@ fn met(goal: &Goal, row: &Row, ours: f64, peers: &[(&str, f64)]) -> bool {
         Goal::AtLeast(least) => ours >= *least,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(values: &[(&'static str, &'static str, f64)]) -> Table {
+        let mut table = Table::default();
+        values.iter().for_each(|(id, who, value)| table.record(id, who, *value));
+        table
+    }
+
+    #[test]
+    fn median_is_the_middle() {
+        assert!((median(&[9.0, 1.0, 5.0]) - 5.0).abs() < 1e-9);
+        assert!((median(&[9.0, 1.0]) - 5.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn every_goal_of_a_row_counts() {
+        let values =
+            [("small_get", "larder", 85.0), ("small_get", "nginx", 100.0), ("small_get", "apache", 50.0)];
+        assert!(table(&values).markdown().contains("| yes |"));
+        let values =
+            [("small_get", "larder", 85.0), ("small_get", "nginx", 100.0), ("small_get", "apache", 60.0)];
+        assert!(table(&values).markdown().contains("| **no** |"));
+    }
+
+    #[test]
+    fn less_is_better_for_times_and_memory() {
+        let text = table(&[("copy", "larder", 10.0), ("copy", "nginx", 500.0)]).markdown();
+        assert!(text.contains("(×50.00)") && text.contains("| yes |"), "{text}");
+    }
+}

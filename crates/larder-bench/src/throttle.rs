@@ -30,7 +30,7 @@ pub fn run(options: &Options, table: &mut Table) -> io::Result<()> {
     let (mut worst_error, mut worst_share) = (0.0_f64, 1.0_f64);
     for (rate, spelled, seconds) in RATES {
         for flag in ["--limit-down", "--limit-up"] {
-            let flags = [flag.to_owned(), spelled.to_owned()];
+            let flags = [flag.to_owned(), format!("{spelled}/s")];
             let Some(server) = start(options, Kind::Larder, &flags, table)? else { return Ok(()) };
             let down = flag == "--limit-down";
             if down {
