@@ -34,15 +34,13 @@ pub(crate) fn get(drive: &Drive, node: NodeId, property: &PropName) -> Result<Op
     }
 }
 
-/// Returns the names of all dead properties of the node.
+/// Returns the names of all properties that are kept this way; one of them may be a live one's.
 ///
 /// # Errors
 /// Those of the catalog.
 pub(crate) fn names(drive: &Drive, node: NodeId) -> Result<Vec<PropName>> {
     let keys = drive.catalog().xattrs(node)?;
-    let names = keys.iter().filter_map(|key| name(key));
-    // Kept the same way, but live.
-    Ok(names.filter(|name| crate::props::Live::of(name).is_none()).collect())
+    Ok(keys.iter().filter_map(|key| name(key)).collect())
 }
 
 #[cfg(test)]

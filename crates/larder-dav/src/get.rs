@@ -12,7 +12,7 @@ use crate::ranges::{self, Asked};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
-use larder_core::{Error, Node, NodeKind, Result};
+use larder_core::{Error, Node, Result};
 use larder_drive::Reader;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -38,11 +38,6 @@ pub(crate) fn get(call: &Call) -> Result<Response<Body>, Failure> {
             Err(Error::not_found(call.head.uri.path()).into())
         }
     }
-}
-
-/// Says whether clients may see a node of this kind.
-pub(crate) fn is_shown(kind: NodeKind) -> bool {
-    matches!(kind, NodeKind::File | NodeKind::Folder)
 }
 
 /// The media type by the extension of `name`.

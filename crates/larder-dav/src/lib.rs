@@ -29,6 +29,7 @@ mod conditions;
 mod copy_move;
 mod date;
 mod dead;
+mod evaluate;
 mod failure;
 mod gate;
 mod get;

@@ -66,6 +66,11 @@ pub(crate) enum Last {
     Keep,
 }
 
+/// Says whether clients may see a node of this kind.
+pub(crate) fn is_shown(kind: NodeKind) -> bool {
+    matches!(kind, NodeKind::File | NodeKind::Folder)
+}
+
 /// Reads the path of `uri` below `prefix`.
 ///
 /// # Errors

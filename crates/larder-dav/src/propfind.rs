@@ -5,7 +5,7 @@
 use crate::body::{Batches, Body};
 use crate::call::{Call, Depth};
 use crate::failure::Failure;
-use crate::path::{Found, Last, Place, Spot};
+use crate::path::{self, Found, Last, Place, Spot};
 use crate::props::{self, Live, Values};
 use crate::walk::Walk;
 use crate::xml::{self, Element, PropName};
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 use larder_core::{Error, Name, Node, Result};
-use larder_drive::{Lock, Usage};
+use larder_drive::{Drive, Lock, Usage};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ pub(crate) async fn propfind(call: Call, body: Incoming) -> Result<Response<Body
     let spot = call.spot(Last::Follow)?;
     let (node, root) = match (&spot, &call.place) {
         (Spot::Top, _) => return Ok(top(&call, asked, depth)),
-        (Spot::Known(Found { node, .. }), Place::In { project, .. }) if crate::get::is_shown(node.kind) => {
+        (Spot::Known(Found { node, .. }), Place::In { project, .. }) if path::is_shown(node.kind) => {
             (node.clone(), call.service.settings.projects[*project].root)
         }
         _ => return Err(Error::not_found(call.head.uri.path()).into()),
@@ -174,7 +174,7 @@ impl Batches for Answer {
             None => false,
             Some(walk) => walk.page(|entry| {
                 encoded.clear();
-                crate::path::encode(entry.name.as_bytes(), &mut encoded);
+                path::encode(entry.name.as_bytes(), &mut encoded);
                 if entry.node.is_folder() {
                     encoded.push(b'/');
                 }
@@ -230,7 +230,7 @@ impl Writer {
                 for live in props::ALLPROP {
                     values.write(*live, node, name, out)?;
                 }
-                for property in dead::names(values.drive, node.id)? {
+                for property in dead_names(values.drive, node)? {
                     out.extend(dead::get(values.drive, node.id, &property)?.unwrap_or_default());
                 }
                 some(&values, more, node, name, out, &mut self.missing)?;
@@ -283,10 +283,16 @@ fn names(values: &Values<'_>, node: &Node, name: Option<&Name>, out: &mut Vec<u8
             out.extend_from_slice(format!("<{}/>", live.tag()).as_bytes());
         }
     }
-    for property in dead::names(values.drive, node.id)? {
+    for property in dead_names(values.drive, node)? {
         out.extend_from_slice(props::empty_element(&property).as_bytes());
     }
     Ok(())
+}
+
+fn dead_names(drive: &Drive, node: &Node) -> Result<Vec<PropName>> {
+    let mut names = dead::names(drive, node.id)?;
+    names.retain(|name| Live::of(name).is_none());
+    Ok(names)
 }
 
 /// Writes the href of the node that a lock was taken on.

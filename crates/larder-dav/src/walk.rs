@@ -1,7 +1,6 @@
 //! Going through folders a page at a time, flat in memory whatever their size.
 
-use crate::get::is_shown;
-use crate::path::{self, Spot};
+use crate::path::{self, Spot, is_shown};
 use larder_core::{Name, Node, NodeId, NodeKind, Result};
 use larder_drive::Drive;
 use std::sync::Arc;
