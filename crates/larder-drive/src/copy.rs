@@ -48,7 +48,7 @@ impl Drive {
         }
         let expect = vec![Expect::Name(parent, name.clone(), old.map(|node| node.id))];
         let id = self.copy_node(actor, &source, parent, name, &mut ops)?;
-        if depth == CopyDepth::Infinity {
+        if depth == CopyDepth::Infinity && source.is_folder() {
             self.copy_members(actor, source.id, id, &mut ops)?;
         }
         self.commit(actor, expect, ops, Durability::Power)?;
