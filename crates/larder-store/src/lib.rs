@@ -6,6 +6,7 @@ pub mod catalog;
 pub mod chunks;
 pub mod kv;
 pub mod kv_catalog;
+pub mod log;
 pub mod memory;
 
 pub use catalog::{Catalog, Change, Commit, Committed, Durability, Expect, Listed, Op};

@@ -1,0 +1,139 @@
+//! Chunks: putting and getting bodies.
+
+use super::engine::Engine;
+use super::position::Position;
+use super::record::{HEADER_BYTES, Header, RecordKind};
+use super::slot::{self, Location, Slot};
+use crate::chunks::{Lease, Put};
+use bytes::Bytes;
+use larder_core::{ChunkId, Error, Kind, Result};
+use std::sync::atomic::Ordering;
+
+/// Free space is looked at again after so many bytes of log.
+const RESERVE_CHECK_BYTES: u64 = 1 << 20;
+
+impl Engine {
+    /// Returns the body of chunk `id`, verified.
+    ///
+    /// # Errors
+    /// `NotFound`, `Corrupt`, and those of the disk.
+    pub fn chunk(&self, id: &ChunkId) -> Result<Bytes> {
+        let mut location = self.located(id)?;
+        loop {
+            match self.read_chunk(id, location) {
+                Ok(body) => return Ok(body),
+                Err(error) => match self.located(id)? {
+                    // Compaction moved it since its place was looked up.
+                    moved if moved != location => location = moved,
+                    // Its segment is gone: that is damage, not absence.
+                    _ if error.kind() == Kind::NotFound => {
+                        return Err(Error::corrupt(format!("chunk {id}")).because(error));
+                    }
+                    _ => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// Returns where chunk `id` lies.
+    ///
+    /// # Errors
+    /// `NotFound`; `Corrupt` where it is quarantined.
+    pub fn located(&self, id: &ChunkId) -> Result<Location> {
+        match self.location(id)? {
+            Some(location) => Ok(location),
+            None if self.is_quarantined(id)? => Err(Error::corrupt(format!("chunk {id} is quarantined"))),
+            None => Err(Error::not_found(format!("chunk {id}"))),
+        }
+    }
+
+    /// Returns where chunk `id` lies, if it is there.
+    ///
+    /// # Errors
+    /// Those of the index.
+    pub fn location(&self, id: &ChunkId) -> Result<Option<Location>> {
+        let Some(slot) = self.slot(&slot::chunk_key(id))? else { return Ok(None) };
+        match Slot::decode(&slot)? {
+            Slot::Chunk(location) => Ok(Some(location)),
+            Slot::Inline(_) | Slot::Pointer(_) => Err(Error::corrupt(format!("index entry of chunk {id}"))),
+        }
+    }
+
+    /// Reads and verifies the body of chunk `id` at `location`.
+    ///
+    /// # Errors
+    /// `NotFound` where the segment is gone; `Corrupt`; others of the disk.
+    pub fn read_chunk(&self, id: &ChunkId, location: Location) -> Result<Bytes> {
+        let stored = self.segments.payload(location.position, location.stored_len)?;
+        self.codec.decode_chunk(id, location.flags, location.raw_len, stored).map(Bytes::from)
+    }
+
+    /// Stores `body` under `id`.
+    ///
+    /// # Errors
+    /// `NoSpace` and others of the disk; then nothing changed.
+    pub fn put_chunk(&self, lease: &Lease, id: &ChunkId, body: &[u8]) -> Result<Put> {
+        lease.hold(id);
+        let key = slot::chunk_key(id);
+        if self.slot(&key)?.is_some() {
+            return Ok(Put::Known);
+        }
+        let healed = self.is_quarantined(id)?;
+        self.await_room()?;
+        let payload = self.codec.encode_chunk(body);
+        let (flags, stored) = payload.as_ref().map_or((0, body), |p| (p.flags, p.bytes.as_slice()));
+        let header = Header {
+            kind: RecordKind::Chunk,
+            flags,
+            stored_len: stored.len() as u32,
+            raw_len: body.len() as u32,
+            position: Position::default(),
+            id: *id,
+            payload_crc: crc32c::crc32c(stored),
+        };
+        let mut head = self.appender.lock()?;
+        // Two writers may have found it missing; the second one sees the first one's here.
+        if self.tables.read().find(&key).is_some_and(|slot| slot.is_some()) {
+            return Ok(Put::Known);
+        }
+        self.spare_reserve(head.end())?;
+        let header = head.chunk(header, stored)?;
+        let mut tables = self.tables.write();
+        tables.active.set(key, Some(Location::of(&header).chunk_slot()));
+        if healed {
+            tables.active.set(slot::quarantine_key(id), None);
+        }
+        let full = tables.active.bytes() >= self.settings.memtable_bytes;
+        drop(tables);
+        let end = head.end();
+        head.release();
+        self.after_append(full, end);
+        Ok(Put::New { stored_bytes: (HEADER_BYTES + stored.len()) as u64 })
+    }
+
+    /// Says whether scrub found chunk `id` damaged and nobody put it again.
+    ///
+    /// # Errors
+    /// Those of the index.
+    pub fn is_quarantined(&self, id: &ChunkId) -> Result<bool> {
+        Ok(self.quarantined.load(Ordering::Acquire) && self.slot(&slot::quarantine_key(id))?.is_some())
+    }
+
+    /// Refuses chunks where the disk is nearly full.
+    fn spare_reserve(&self, end: Position) -> Result<()> {
+        let checked = self.reserve_checked.load(Ordering::Relaxed);
+        if end.0 < checked + RESERVE_CHECK_BYTES && end.0 >= checked && checked != 0 {
+            return Ok(());
+        }
+        let (free, size) = self.disk.free_bytes()?;
+        if free < self.settings.reserve_bytes.min(size / 16) {
+            self.reserve_checked.store(0, Ordering::Relaxed);
+            return Err(Error::new(
+                Kind::NoSpace,
+                format!("{} has {free} bytes free", self.disk.root().display()),
+            ));
+        }
+        self.reserve_checked.store(end.0, Ordering::Relaxed);
+        Ok(())
+    }
+}

@@ -1,0 +1,127 @@
+//! Checkpoints: moving the memtable to the index, so that a start has little to replay.
+//!
+//! Only here is the index written. The superblock says so before and after: a power cut between finds "applying",
+//! and the next start makes the index again.
+
+use super::engine::Engine;
+use super::index;
+use super::superblock::{self, IndexState, Superblock};
+use larder_core::{Error, Kind, Result};
+use std::sync::Arc;
+
+impl Engine {
+    /// Moves everything committed so far to the index.
+    ///
+    /// # Errors
+    /// `NoSpace` and others of the disk: then the memtable still has it. `Corrupt` where the index failed.
+    pub fn checkpoint(&self) -> Result<()> {
+        let mut superblock = self.superblock.lock();
+        let outcome = self.checkpoint_with(&mut superblock);
+        let mut work = self.work.lock();
+        work.tried += 1;
+        work.checkpoint = superblock.checkpoint;
+        work.failed = outcome.as_ref().err().map(|error| Error::new(error.kind(), error.to_string()));
+        self.work_changed.notify_all();
+        outcome
+    }
+
+    /// Runs checkpoints as they are asked for, until the store is closed.
+    pub fn checkpoint_loop(&self) {
+        loop {
+            let mut work = self.work.lock();
+            while !work.wanted && !work.closing {
+                self.work_changed.wait(&mut work);
+            }
+            if work.closing {
+                return;
+            }
+            work.wanted = false;
+            drop(work);
+            if let Err(error) = self.checkpoint() {
+                tracing::warn!(%error, "checkpoint failed; it is tried again with the next change");
+            }
+        }
+    }
+
+    fn checkpoint_with(&self, superblock: &mut Superblock) -> Result<()> {
+        let index = self.index()?;
+        let (frozen, end) = {
+            let head = self.appender.lock()?;
+            let mut tables = self.tables.write();
+            if tables.frozen.is_none() {
+                tables.frozen = Some(Arc::new(std::mem::take(&mut tables.active)));
+                tables.frozen_end = head.end();
+            }
+            (tables.frozen.clone().unwrap_or_default(), tables.frozen_end)
+        };
+        let sealed = matches!(superblock.index, IndexState::Sealed(_));
+        if frozen.is_empty() && sealed && superblock.checkpoint == end {
+            self.tables.write().frozen = None;
+            return Ok(());
+        }
+        self.room_for(frozen.bytes())?;
+        // The index must never know more than the log: after a power cut the log decides.
+        self.appender.wait_durable(end)?;
+        let mut next = *superblock;
+        next.index = IndexState::Applying;
+        next.generation += 1;
+        self.disk.replace(superblock::NAME, &next.encode())?;
+        *superblock = next;
+        if let Err(error) = index.apply(&frozen).and_then(|()| index.sync(next.generation)) {
+            self.lose_index(superblock, &error);
+            return Err(error);
+        }
+        let hash = index::fingerprint(&self.disk.path(index::FOLDER));
+        next.index = IndexState::Sealed(hash.ok_or_else(|| Error::corrupt("the index has no files"))?);
+        next.checkpoint = end;
+        self.disk.replace(superblock::NAME, &next.encode())?;
+        *superblock = next;
+        self.tables.write().frozen = None;
+        Ok(())
+    }
+
+    /// Notes that the index must be made again; what it holds is served as long as it can be read.
+    fn lose_index(&self, superblock: &mut Superblock, error: &Error) {
+        tracing::error!(%error, "the index failed; it is made again at the next start or by a rebuild");
+        superblock.index = IndexState::Lost;
+        if let Err(error) = self.disk.replace(superblock::NAME, &superblock.encode()) {
+            tracing::error!(%error, "and the superblock cannot say so");
+        }
+    }
+
+    /// Refuses to begin what would fill the disk: sled does not survive that.
+    fn room_for(&self, bytes: usize) -> Result<()> {
+        let (free, _) = self.disk.free_bytes()?;
+        let needed = bytes as u64 * INDEX_GROWTH + INDEX_SPARE_BYTES;
+        if free >= needed {
+            return Ok(());
+        }
+        Err(Error::new(Kind::NoSpace, format!("a checkpoint needs {needed} bytes, {free} are free")))
+    }
+
+    /// Makes a last checkpoint, closes the index and says in the superblock that all is well.
+    ///
+    /// # Errors
+    /// Those of [`Engine::checkpoint`]: then the next start replays the log.
+    pub fn close(&self) -> Result<()> {
+        self.checkpoint()?;
+        let mut superblock = self.superblock.lock();
+        let end = self.appender.end();
+        let folder = self.disk.path(index::FOLDER);
+        let Some(index) = self.index.write().take() else { return Ok(()) };
+        let Some(index) = Arc::into_inner(index) else { return Ok(()) };
+        // sled writes a little more when it is dropped.
+        drop(index);
+        superblock.clean = superblock.checkpoint == end;
+        if let (IndexState::Sealed(_), Some(hash)) = (superblock.index, index::fingerprint(&folder)) {
+            index::sync_files(&folder)?;
+            superblock.index = IndexState::Sealed(hash);
+        }
+        self.disk.replace(superblock::NAME, &superblock.encode())
+    }
+}
+
+/// sled's file grows by up to so many times the bytes written to it before it takes free parts of it again.
+const INDEX_GROWTH: u64 = 3;
+/// And by so much at once.
+const INDEX_SPARE_BYTES: u64 = 1 << 20;

@@ -1,0 +1,224 @@
+//! The parts of an open store, and what reading and writing the index's key space have in common.
+
+use super::appender::{Appender, Payload};
+use super::codec::Codec;
+use super::disk::Disk;
+use super::edits;
+use super::index::Index;
+use super::position::Position;
+use super::segments::Segments;
+use super::settings::Settings;
+use super::slot::{self, Location, Slot};
+use super::superblock::Superblock;
+use super::tables::Tables;
+use crate::chunks::Leases;
+use crate::kv::{Batch, Pair};
+use larder_core::{Error, Result};
+use parking_lot::{Condvar, Mutex, RwLock};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+/// An open store.
+///
+/// Locks are taken in this order: `maintenance`, `superblock`, the end of the log, `tables`, `index`, `work`.
+pub struct Engine {
+    pub settings: Settings,
+    pub disk: Arc<Disk>,
+    pub segments: Arc<Segments>,
+    pub appender: Appender,
+    pub codec: Codec,
+    pub tables: RwLock<Tables>,
+    pub index: RwLock<Option<Arc<Index>>>,
+    pub superblock: Mutex<Superblock>,
+    pub leases: Leases,
+    /// A chunk is quarantined, or was at some time since the store was opened.
+    pub quarantined: AtomicBool,
+    /// End of the log when free space was last looked at; 0 where it must be looked at.
+    pub reserve_checked: AtomicU64,
+    pub work: Mutex<Work>,
+    pub work_changed: Condvar,
+    /// The index was made again when the store was opened.
+    pub rebuilt: bool,
+}
+
+/// What the checkpointer is asked for and how it went.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// A checkpoint is wanted.
+    pub wanted: bool,
+    /// The store is being closed.
+    pub closing: bool,
+    /// Checkpoints tried.
+    pub tried: u64,
+    /// Where the log ended at the last checkpoint.
+    pub checkpoint: Position,
+    /// Why the last one failed.
+    pub failed: Option<Error>,
+}
+
+impl Engine {
+    /// Returns the slot of `key`.
+    ///
+    /// # Errors
+    /// Those of the index.
+    pub fn slot(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        if let Some(found) = self.tables.read().find(key) {
+            return Ok(found.cloned());
+        }
+        Ok(self.index()?.get(key)?.map(|slot| slot.to_vec()))
+    }
+
+    /// Returns the value of a key of the catalog.
+    ///
+    /// # Errors
+    /// Those of the index; `Corrupt`.
+    pub fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let Some(mut slot) = self.slot(key)? else { return Ok(None) };
+        loop {
+            let location = match Slot::decode(&slot)? {
+                Slot::Inline(value) => return Ok(Some(value.to_vec())),
+                Slot::Pointer(location) => location,
+                Slot::Chunk(_) => return Err(Error::invalid("the key of a chunk")),
+            };
+            match self.long_value(key, location) {
+                Ok(value) => return Ok(Some(value)),
+                Err(error) => match self.slot(key)? {
+                    None => return Ok(None),
+                    // The record was moved since the slot was read.
+                    Some(moved) if moved != slot => slot = moved,
+                    Some(_) => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// Returns up to `limit` pairs whose keys start with `prefix` and are greater than `after`.
+    ///
+    /// # Errors
+    /// Those of the index; `Corrupt`.
+    pub fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>> {
+        let mut pairs = self.scan_slots(prefix, after, limit)?;
+        let mut kept = Vec::with_capacity(pairs.len());
+        for (key, slot) in pairs.drain(..) {
+            match Slot::decode(&slot)? {
+                Slot::Inline(value) => kept.push((key, value.to_vec())),
+                // Gone since: as if the scan had been later.
+                Slot::Pointer(_) => kept.extend(self.value(&key)?.map(|value| (key, value))),
+                Slot::Chunk(_) => return Err(Error::invalid("the keys of chunks")),
+            }
+        }
+        Ok(kept)
+    }
+
+    /// As [`Engine::scan`], with the slots as they are.
+    ///
+    /// # Errors
+    /// Those of the index.
+    pub fn scan_slots(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>> {
+        let start = after.map_or(Bound::Included(prefix), Bound::Excluded);
+        let mut pairs = Vec::new();
+        if limit == 0 {
+            return Ok(pairs);
+        }
+        // Held to the end: a scan sees whole commits only, and no checkpoint ends meanwhile.
+        let tables = self.tables.read();
+        let below = self.index()?;
+        tables.merge(start, below.range(start), |key, slot| {
+            let inside = key.starts_with(prefix);
+            if inside {
+                pairs.push((key.to_vec(), slot.to_vec()));
+            }
+            inside && pairs.len() < limit
+        })?;
+        Ok(pairs)
+    }
+
+    /// Appends `batch` to the log and applies it; returns the position behind it.
+    ///
+    /// # Errors
+    /// `NoSpace` and others of the disk; then nothing changed.
+    pub fn apply(&self, batch: Batch) -> Result<Position> {
+        self.await_room()?;
+        let parts = edits::encode(&batch);
+        let counts: Vec<usize> = parts.iter().map(|part| part.edits).collect();
+        let payloads: Vec<Payload> =
+            parts.into_iter().map(|part| self.codec.encode_meta(part.bytes)).collect();
+        let mut head = self.appender.lock()?;
+        let headers = head.batch(&payloads)?;
+        let mut tables = self.tables.write();
+        let mut edits = batch.edits.into_iter();
+        for (header, count) in headers.iter().zip(counts) {
+            for (key, value) in edits.by_ref().take(count) {
+                tables
+                    .active
+                    .set(key, value.map(|value| slot::of_value(header, &value, edits::is_long(&value))));
+            }
+        }
+        let full = tables.active.bytes() >= self.settings.memtable_bytes;
+        drop(tables);
+        let end = head.end();
+        head.release();
+        self.after_append(full, end);
+        Ok(end)
+    }
+
+    /// Waits while both memtables are full.
+    ///
+    /// # Errors
+    /// Why the checkpoint that should empty one failed.
+    pub fn await_room(&self) -> Result<()> {
+        let full = |tables: &Tables| {
+            tables.frozen.is_some() && tables.active.bytes() >= self.settings.memtable_bytes
+        };
+        if !full(&self.tables.read()) {
+            return Ok(());
+        }
+        let mut work = self.work.lock();
+        let tried = work.tried;
+        while full(&self.tables.read()) {
+            if work.tried > tried
+                && let Some(error) = &work.failed
+            {
+                return Err(Error::new(error.kind(), format!("no room for changes: {error}")));
+            }
+            if work.closing {
+                return Err(Error::unavailable("the store is being closed"));
+            }
+            work.wanted = true;
+            self.work_changed.notify_all();
+            self.work_changed.wait(&mut work);
+        }
+        Ok(())
+    }
+
+    /// Asks for a checkpoint where one is due.
+    pub fn after_append(&self, full: bool, end: Position) {
+        let mut work = self.work.lock();
+        let segments = u64::from(end.segment() - work.checkpoint.segment());
+        let grown = segments * u64::from(self.settings.segment_bytes) + u64::from(end.offset());
+        let due = full || grown > self.settings.checkpoint_log_bytes + u64::from(work.checkpoint.offset());
+        if due && !work.wanted {
+            work.wanted = true;
+            self.work_changed.notify_all();
+        }
+    }
+
+    /// The index.
+    ///
+    /// # Errors
+    /// `Unavailable` while there is none.
+    pub fn index(&self) -> Result<Arc<Index>> {
+        let index = self.index.read().clone();
+        index.ok_or_else(|| Error::unavailable("the index is being made again, or the store is closed"))
+    }
+
+    fn long_value(&self, key: &[u8], location: Location) -> Result<Vec<u8>> {
+        let stored = self.segments.payload(location.position, location.stored_len)?;
+        let plain = self.codec.decode_meta(location.flags, stored)?;
+        match edits::decode(&plain)?.edits.as_slice() {
+            [(found, Some(value))] if *found == key => Ok(value.to_vec()),
+            _ => Err(Error::corrupt(format!("record {} holds another value", location.position))),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The default backend: an append-only log that is the truth, and sled as its index.
+//!
+//! A data directory belongs to one process. It holds `segments/` (the log), `index/` (sled; may be deleted at any
+//! time), `superblock`, `lock` and `staging/` (for files being written; emptied by whoever puts files there).
+//! Writes go to the log, then to a memtable; a checkpoint moves the memtable to the index.
+
+mod appender;
+mod bodies;
+mod checkpoint;
+mod codec;
+mod disk;
+mod edits;
+mod engine;
+mod feed;
+mod index;
+mod position;
+mod record;
+mod recover;
+mod replay;
+mod seal;
+mod segments;
+mod settings;
+mod slot;
+mod superblock;
+mod tables;
+mod tape;
+mod walk;
+
+pub use appender::SyncStats;
+pub use settings::{Parts, Settings};
+pub use tape::{Action, Event, Tape};
+
+use crate::catalog::{Change, Cursor};
+use crate::chunks::{ChunkStore, Lease, Leases, Put};
+use crate::kv::{Batch, Kv, Pair};
+use bytes::Bytes;
+use disk::Disk;
+use engine::Engine;
+use larder_core::{ChunkId, Error, Result};
+use parking_lot::Mutex;
+use position::Position;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// A store in a data directory: chunks, and through [`LogStore::kv`] the index of a catalog.
+pub struct LogStore {
+    engine: Arc<Engine>,
+    checkpointer: Mutex<Option<JoinHandle<()>>>,
+    _lock: File,
+}
+
+/// The index of a [`LogStore`], for [`crate::KvCatalog`].
+#[derive(Clone)]
+pub struct LogKv(Arc<LogStore>);
+
+impl LogStore {
+    /// Opens the store in `folder`, or makes it there.
+    ///
+    /// # Errors
+    /// `Conflict` where another process has it open, naming it; `Unsupported` for a store of another version;
+    /// `Denied` for a wrong encryption key; those of the disk.
+    pub fn open(folder: &Path, settings: Settings, parts: &Parts) -> Result<Arc<Self>> {
+        let disk = Disk::new(folder.to_owned(), parts.tape.clone());
+        disk.make_folder("")?;
+        let lock = disk.lock("lock", &std::process::id().to_string())?;
+        let engine = Arc::new(recover::recover(disk, settings, parts)?);
+        if engine.rebuilt {
+            engine.checkpoint()?;
+        }
+        let thread = {
+            let engine = engine.clone();
+            std::thread::Builder::new().name("checkpoint".into()).spawn(move || engine.checkpoint_loop())
+        };
+        let thread = thread.map_err(|e| Error::io("start the checkpointer", e))?;
+        Ok(Arc::new(Self { engine, checkpointer: Mutex::new(Some(thread)), _lock: lock }))
+    }
+
+    /// The index for a catalog over this store.
+    pub fn kv(self: &Arc<Self>) -> LogKv {
+        LogKv(self.clone())
+    }
+
+    /// The leases on this store's chunks.
+    pub fn leases(&self) -> &Leases {
+        &self.engine.leases
+    }
+
+    /// Moves what was committed to the index now.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.engine.checkpoint()
+    }
+
+    /// How syncing the log went so far.
+    pub fn sync_stats(&self) -> SyncStats {
+        self.engine.appender.sync_stats()
+    }
+
+    /// Says whether the index had to be made again when the store was opened.
+    pub fn was_rebuilt(&self) -> bool {
+        self.engine.rebuilt
+    }
+
+    /// Makes everything durable and closes the store, so that the next start has nothing to replay. Dropping the
+    /// store does the same and only logs what fails.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn close(&self) -> Result<()> {
+        let Some(thread) = self.checkpointer.lock().take() else { return Ok(()) };
+        self.engine.work.lock().closing = true;
+        self.engine.work_changed.notify_all();
+        if thread.join().is_err() {
+            return Err(Error::unavailable("the checkpointer panicked"));
+        }
+        self.engine.close()
+    }
+}
+
+impl Drop for LogStore {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::warn!(%error, "the store was not closed properly; the next start replays its log");
+        }
+    }
+}
+
+impl ChunkStore for LogStore {
+    fn get(&self, id: &ChunkId) -> Result<Bytes> {
+        self.engine.chunk(id)
+    }
+
+    fn put(&self, lease: &Lease, id: &ChunkId, body: &[u8]) -> Result<Put> {
+        self.engine.put_chunk(lease, id, body)
+    }
+
+    fn missing(&self, ids: &[ChunkId]) -> Result<Vec<ChunkId>> {
+        let mut missing = Vec::new();
+        for id in ids {
+            if self.engine.location(id)?.is_none() {
+                missing.push(*id);
+            }
+        }
+        Ok(missing)
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.engine.appender.wait_durable(self.engine.appender.end())
+    }
+
+    fn lease(&self) -> Lease {
+        self.engine.leases.start()
+    }
+}
+
+impl Kv for LogKv {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.0.engine.value(key)
+    }
+
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>> {
+        self.0.engine.scan(prefix, after, limit)
+    }
+
+    fn apply(&self, batch: Batch) -> Result<u64> {
+        self.0.engine.apply(batch).map(|position| position.0)
+    }
+
+    fn wait_durable(&self, position: u64) -> Result<()> {
+        match position {
+            // A commit that changed nothing still promises that everything before it is durable.
+            0 => ChunkStore::sync(&*self.0),
+            position => self.0.engine.appender.wait_durable(Position(position)),
+        }
+    }
+
+    fn changes(&self, after: &Cursor, limit: usize) -> Result<(Vec<Change>, Cursor)> {
+        self.0.engine.changes(after, limit)
+    }
+
+    fn now(&self) -> Cursor {
+        self.0.engine.now()
+    }
+}

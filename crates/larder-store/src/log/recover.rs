@@ -1,0 +1,227 @@
+//! Opening a store: from whatever the last process, the power and the disk left to an engine that serves.
+//!
+//! The index is used where it can be trusted and made again from the log where not: nothing about it keeps a store
+//! from opening.
+
+use super::appender::Appender;
+use super::codec::Codec;
+use super::disk::Disk;
+use super::engine::{Engine, Work};
+use super::index::{self, Index};
+use super::position::Position;
+use super::record::{Format, HEADER_BYTES};
+use super::replay::{Damage, Found, Replayed, replay};
+use super::segments::{self, Segments};
+use super::settings::{Parts, Settings};
+use super::slot::{self, QUARANTINED};
+use super::superblock::{self, IndexState, Superblock};
+use super::tables::{Table, Tables};
+use crate::chunks::Leases;
+use larder_core::{Error, Result};
+use parking_lot::{Condvar, Mutex, RwLock};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+/// Where the log of a new store begins.
+const BEGIN: Position = Position(1 << 32 | HEADER_BYTES as u64);
+
+/// Opens the store in `disk`, which this process has locked.
+///
+/// # Errors
+/// `Unsupported` for a store of another version; `Denied` for a wrong key; those of the disk.
+pub fn recover(disk: Disk, settings: Settings, parts: &Parts) -> Result<Engine> {
+    [segments::FOLDER, "staging"].into_iter().try_for_each(|folder| disk.make_folder(folder))?;
+    let disk = Arc::new(disk);
+    let codec = Codec::new(parts.key.as_ref());
+    let boot = boot_of(&parts.boot_id);
+    let mut superblock = load(&disk, parts, &codec, boot)?;
+    let segments = Arc::new(Segments::open(disk.clone(), Format { store_id: superblock.store_id })?);
+    let same_boot = superblock.boot == boot;
+    let opened = trusted(&disk, &settings, &superblock, same_boot);
+    let rebuilt = opened.is_none();
+    let index = match opened {
+        Some(index) => index,
+        None => fresh_index(&disk, &settings)?,
+    };
+    let checkpoint = superblock.checkpoint;
+    let from = if rebuilt { first(&segments) } else { checkpoint };
+    let damage_at = |at: Position| match same_boot || at < checkpoint {
+        true => Damage::Skipped,
+        false => Damage::Ends,
+    };
+    let mut table =
+        Refill { table: Table::default(), index: &index, rebuilt, settings: &settings, quarantined: false };
+    table.quarantined = !rebuilt && has_quarantined(&index)?;
+    let replayed = replay(&segments, &codec, from, damage_at, |found| table.take(found))?;
+    let (active, quarantined) = (table.table, table.quarantined);
+    tell(&replayed, rebuilt, from);
+    let end = settle_end(&segments, &replayed, same_boot, checkpoint)?;
+    superblock.boot = boot;
+    superblock.clean = false;
+    superblock.index = if rebuilt { IndexState::Lost } else { superblock.index };
+    disk.replace(superblock::NAME, &superblock.encode())?;
+    let appender = Appender::open(segments.clone(), settings.segment_bytes, end, from.min(checkpoint))?;
+    let work = Work { checkpoint: if rebuilt { BEGIN } else { checkpoint }, ..Work::default() };
+    Ok(Engine {
+        settings,
+        disk,
+        segments,
+        appender,
+        codec,
+        tables: RwLock::new(Tables { active, ..Tables::default() }),
+        index: RwLock::new(Some(Arc::new(index))),
+        superblock: Mutex::new(superblock),
+        leases: Leases::default(),
+        quarantined: AtomicBool::new(quarantined),
+        reserve_checked: AtomicU64::new(0),
+        work: Mutex::new(work),
+        work_changed: Condvar::new(),
+        rebuilt,
+    })
+}
+
+/// The superblock, or the first one of a new store.
+fn load(disk: &Disk, parts: &Parts, codec: &Codec, boot: [u8; 16]) -> Result<Superblock> {
+    let root = disk.root().display();
+    let fresh = |store_id| Superblock {
+        store_id,
+        index: IndexState::Lost,
+        generation: 0,
+        checkpoint: BEGIN,
+        boot,
+        clean: false,
+        key_check: codec.key_check(),
+    };
+    let found = disk.read(superblock::NAME)?.map(|bytes| Superblock::decode(&bytes));
+    let superblock = match found {
+        Some(superblock::Found::Whole(superblock)) => superblock,
+        Some(superblock::Found::Foreign) => {
+            return Err(Error::unsupported(format!("{root} was written by another version of this program")));
+        }
+        Some(superblock::Found::Damaged) | None => match segments::format_on(disk)? {
+            Some(format) => {
+                tracing::warn!(store = %root, "the superblock is missing or damaged: the index is made again");
+                fresh(format.store_id)
+            }
+            None => {
+                let mut store_id = [0; 16];
+                (parts.random)(&mut store_id);
+                let superblock = fresh(store_id);
+                disk.replace(superblock::NAME, &superblock.encode())?;
+                superblock
+            }
+        },
+    };
+    if superblock.key_check != codec.key_check() {
+        return Err(Error::denied(format!("{root} needs the encryption key that it was made with")));
+    }
+    Ok(superblock)
+}
+
+/// The index, if the superblock and what is on the disk allow to trust it.
+fn trusted(disk: &Disk, settings: &Settings, superblock: &Superblock, same_boot: bool) -> Option<Index> {
+    let folder = disk.path(index::FOLDER);
+    let whole = match superblock.index {
+        IndexState::Sealed(hash) => same_boot || index::fingerprint(&folder) == Some(hash),
+        IndexState::Applying => same_boot,
+        IndexState::Lost => false,
+    };
+    if !whole || !folder.join("db").exists() {
+        return None;
+    }
+    if !same_boot {
+        index::drop_snapshots(&folder);
+    }
+    let opened = Index::open(&folder, settings.index_cache_bytes).and_then(|index| {
+        let generation = index.generation()?;
+        // A checkpoint that was writing has perhaps not come to its generation key.
+        let applying = superblock.index == IndexState::Applying;
+        let fits = generation == Some(superblock.generation)
+            || applying && generation == superblock.generation.checked_sub(1).filter(|g| *g > 0);
+        if fits { Ok(index) } else { Err(Error::corrupt(format!("index of generation {generation:?}"))) }
+    });
+    opened.inspect_err(|error| tracing::warn!(%error, "the index cannot be used")).ok()
+}
+
+fn fresh_index(disk: &Disk, settings: &Settings) -> Result<Index> {
+    let folder = disk.path(index::FOLDER);
+    match std::fs::remove_dir_all(&folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::io(format!("delete {}", folder.display()), e));
+        }
+        _ => {}
+    }
+    Index::open(&folder, settings.index_cache_bytes)
+}
+
+/// Takes what replay finds, and moves it to the index where that is being made again.
+struct Refill<'a> {
+    table: Table,
+    index: &'a Index,
+    rebuilt: bool,
+    settings: &'a Settings,
+    quarantined: bool,
+}
+
+impl Refill<'_> {
+    fn take(&mut self, found: Found) -> Result<()> {
+        self.quarantined |= found.key.first() == Some(&QUARANTINED);
+        if self.quarantined && found.key.first() == Some(&slot::CHUNK) && found.slot.is_some() {
+            // A chunk that was put again after scrub had found it damaged.
+            self.table.set(slot::quarantine_key(&slot::chunk_of(&found.key)?), None);
+        }
+        self.table.set(found.key, found.slot);
+        if self.rebuilt && self.table.bytes() >= self.settings.memtable_bytes {
+            self.index.apply(&self.table)?;
+            self.table = Table::default();
+        }
+        Ok(())
+    }
+}
+
+/// Cuts the log behind what counts, and says where it goes on.
+fn settle_end(
+    segments: &Segments,
+    replayed: &Replayed,
+    same_boot: bool,
+    checkpoint: Position,
+) -> Result<Position> {
+    let end = replayed.end.max(checkpoint);
+    let last = segments.numbers().last().copied();
+    if same_boot || !replayed.damaged {
+        return Ok(end);
+    }
+    for number in segments.numbers().into_iter().filter(|number| *number > end.segment()) {
+        segments.remove(number)?;
+    }
+    if segments.numbers().contains(&end.segment()) {
+        let file = segments.file(end.segment())?;
+        file.truncate(end.offset().into())?;
+        file.sync()?;
+    }
+    // A number that was never used: cursors of the feed that point behind the cut are then seen to be void.
+    Ok(Position::new(last.unwrap_or(end.segment()) + 1, HEADER_BYTES as u32))
+}
+
+fn first(segments: &Segments) -> Position {
+    segments.numbers().first().map_or(BEGIN, |number| Position::new(*number, HEADER_BYTES as u32))
+}
+
+fn has_quarantined(index: &Index) -> Result<bool> {
+    let first = index.range(Bound::Included(&[QUARANTINED])).next().transpose()?;
+    Ok(first.is_some_and(|(key, _)| key.first() == Some(&QUARANTINED)))
+}
+
+fn boot_of(id: &str) -> [u8; 16] {
+    let hash = blake3::hash(id.as_bytes());
+    hash.as_bytes()[..16].try_into().expect("16 of 32 bytes")
+}
+
+fn tell(replayed: &Replayed, rebuilt: bool, from: Position) {
+    let Replayed { end, damaged, chunks, batches } = replayed;
+    if *damaged {
+        tracing::warn!(%from, %end, "the log has records that are not whole; they were left out");
+    }
+    tracing::info!(rebuilt, %from, %end, chunks, batches, "log replayed");
+}

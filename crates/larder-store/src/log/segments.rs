@@ -1,0 +1,147 @@
+//! The segment files: which there are, and reading from them.
+
+use super::disk::{Disk, DiskFile};
+use super::position::Position;
+use super::record::{Format, HEADER_BYTES};
+use larder_core::{Error, Result};
+use parking_lot::Mutex;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// Folder of the segments.
+pub const FOLDER: &str = "segments";
+/// Segments that stay open; 256 of 256 MiB each are 64 GiB.
+const OPEN_MAX: usize = 256;
+
+/// The segments of a store.
+pub struct Segments {
+    disk: Arc<Disk>,
+    format: Format,
+    numbers: Mutex<BTreeSet<u32>>,
+    open: Mutex<HashMap<u32, Arc<DiskFile>>>,
+}
+
+impl Segments {
+    /// Looks which segments there are.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn open(disk: Arc<Disk>, format: Format) -> Result<Self> {
+        let numbers = Mutex::new(numbers(&disk)?);
+        Ok(Self { disk, format, numbers, open: Mutex::default() })
+    }
+
+    /// How headers are written.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The numbers of all segments, ascending.
+    pub fn numbers(&self) -> Vec<u32> {
+        self.numbers.lock().iter().copied().collect()
+    }
+
+    /// Says whether all segments from `from` to `to` are there.
+    pub fn reaches(&self, from: u32, to: u32) -> bool {
+        from <= to && self.numbers.lock().range(from..=to).count() as u64 == u64::from(to - from) + 1
+    }
+
+    /// Makes segment `number`.
+    ///
+    /// # Errors
+    /// `NoSpace` and others of the disk; then there is no such segment.
+    pub fn create(&self, number: u32) -> Result<Arc<DiskFile>> {
+        let file = Arc::new(self.disk.create(&name(number))?);
+        let header = self.format.encode_segment(number);
+        if let Err(error) = file.write_at(&mut [std::io::IoSlice::new(&header)], 0) {
+            self.disk.remove(&name(number))?;
+            return Err(error);
+        }
+        self.numbers.lock().insert(number);
+        self.keep_open(number, &file);
+        Ok(file)
+    }
+
+    /// The file of segment `number`.
+    ///
+    /// # Errors
+    /// `NotFound` where the segment was compacted away; others of open(2).
+    pub fn file(&self, number: u32) -> Result<Arc<DiskFile>> {
+        if let Some(file) = self.open.lock().get(&number) {
+            return Ok(file.clone());
+        }
+        let file = Arc::new(self.disk.open(&name(number))?);
+        self.keep_open(number, &file);
+        Ok(file)
+    }
+
+    /// Deletes segment `number`. Reads that have it open go on.
+    ///
+    /// # Errors
+    /// Those of unlink(2).
+    pub fn remove(&self, number: u32) -> Result<()> {
+        self.disk.remove(&name(number))?;
+        self.numbers.lock().remove(&number);
+        self.open.lock().remove(&number);
+        Ok(())
+    }
+
+    /// Makes the names of the segments durable.
+    ///
+    /// # Errors
+    /// Those of fsync(2).
+    pub fn sync_names(&self) -> Result<()> {
+        self.disk.sync_folder(FOLDER)
+    }
+
+    /// Reads what follows the header at `position`, `len` bytes.
+    ///
+    /// # Errors
+    /// `NotFound` for the segment; `Corrupt` where it is shorter; others of the disk.
+    pub fn payload(&self, position: Position, len: u32) -> Result<Vec<u8>> {
+        let at = u64::from(position.offset()) + HEADER_BYTES as u64;
+        let bytes = self.file(position.segment())?.read_at(at, len as usize)?;
+        if bytes.len() == len as usize {
+            return Ok(bytes);
+        }
+        Err(Error::corrupt(format!("record {position} is cut off")))
+    }
+
+    fn keep_open(&self, number: u32, file: &Arc<DiskFile>) {
+        let mut open = self.open.lock();
+        if open.len() >= OPEN_MAX {
+            // Any will do: reopening costs microseconds.
+            let victim = open.keys().copied().find(|n| *n != number);
+            victim.and_then(|victim| open.remove(&victim));
+        }
+        open.insert(number, file.clone());
+    }
+}
+
+/// The store that the newest segment with whole first bytes belongs to.
+///
+/// # Errors
+/// Those of the disk.
+pub fn format_on(disk: &Disk) -> Result<Option<Format>> {
+    for number in numbers(disk)?.into_iter().rev() {
+        let bytes = disk.open(&name(number))?.read_at(0, HEADER_BYTES)?;
+        if let Some(format) = bytes.as_array().and_then(|bytes| Format::decode_segment(bytes, number)) {
+            return Ok(Some(format));
+        }
+    }
+    Ok(None)
+}
+
+fn name(number: u32) -> String {
+    format!("{FOLDER}/{number:08}")
+}
+
+fn numbers(disk: &Disk) -> Result<BTreeSet<u32>> {
+    let failed = |e| Error::io(format!("list {}", disk.path(FOLDER).display()), e);
+    let mut numbers = BTreeSet::new();
+    for entry in std::fs::read_dir(disk.path(FOLDER)).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        numbers.extend(name.to_str().filter(|n| n.len() == 8).and_then(|n| n.parse::<u32>().ok()));
+    }
+    Ok(numbers)
+}

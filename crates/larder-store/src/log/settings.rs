@@ -1,0 +1,46 @@
+//! What a user tunes, and what the program that opens a store plugs in.
+
+use super::tape::Tape;
+use std::sync::Arc;
+
+/// What a user may tune.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// A segment is closed at this length.
+    pub segment_bytes: u32,
+    /// A checkpoint begins once the memtable takes so much memory; a second one of this size takes writes meanwhile.
+    pub memtable_bytes: usize,
+    /// A checkpoint begins once the log grew by so much: it bounds how much a start reads.
+    pub checkpoint_log_bytes: u64,
+    /// Memory for the pages of the index. sled takes up to three times of it.
+    pub index_cache_bytes: u64,
+    /// Chunks are refused where the file system has less free than this, or a sixteenth of its size: deleting and
+    /// collecting need some space too.
+    pub reserve_bytes: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 256 << 20,
+            memtable_bytes: 32 << 20,
+            checkpoint_log_bytes: 2 << 30,
+            index_cache_bytes: 64 << 20,
+            reserve_bytes: 64 << 20,
+        }
+    }
+}
+
+/// What the program plugs in.
+#[derive(Clone)]
+pub struct Parts {
+    /// Names the boot of the machine (Linux: /proc/sys/kernel/random/boot_id): while it is the same, nothing that
+    /// was written is lost.
+    pub boot_id: String,
+    /// Fills the buffer with random bytes.
+    pub random: fn(&mut [u8]),
+    /// The key of encryption at rest, if the store has one; chosen when it is made.
+    pub key: Option<[u8; 32]>,
+    /// For tests.
+    pub tape: Option<Arc<Tape>>,
+}

@@ -1,0 +1,67 @@
+//! What the tests of the log backend share: a store in a directory of its own, and content made from numbers.
+
+use larder_core::ChunkId;
+use larder_store::ChunkStore;
+use larder_store::kv::{Batch, Kv};
+use larder_store::log::{LogStore, Parts, Settings};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Small limits, so that segments roll and checkpoints happen often.
+pub const SMALL: Settings = Settings {
+    segment_bytes: 1 << 20,
+    memtable_bytes: 64 << 10,
+    checkpoint_log_bytes: 4 << 20,
+    index_cache_bytes: 8 << 20,
+    reserve_bytes: 1 << 20,
+};
+
+pub fn parts() -> Parts {
+    boot("first boot")
+}
+
+pub fn boot(id: &str) -> Parts {
+    Parts { boot_id: id.into(), random: |bytes| bytes.fill(7), key: None, tape: None }
+}
+
+pub fn open(folder: &Path) -> Arc<LogStore> {
+    LogStore::open(folder, SMALL, &parts()).expect("the store opens")
+}
+
+/// Bytes that do not compress, the same for the same seed.
+pub fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&seed.to_le_bytes());
+    hasher.finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+pub fn put(store: &LogStore, body: &[u8]) -> ChunkId {
+    let id = ChunkId::of(body);
+    store.put(&store.lease(), &id, body).expect("the chunk is stored");
+    id
+}
+
+pub fn set(store: &Arc<LogStore>, key: &str, value: Option<&[u8]>) -> u64 {
+    let edits = vec![(key.as_bytes().to_vec(), value.map(<[u8]>::to_vec))];
+    store.kv().apply(Batch { edits, changes: Vec::new() }).expect("the batch is applied")
+}
+
+pub fn value(store: &Arc<LogStore>, key: &str) -> Option<Vec<u8>> {
+    store.kv().get(key.as_bytes()).expect("the index answers")
+}
+
+/// What a crash leaves: the files as they are now, in another place.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("a copy");
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The log backend, from the outside.
+
+mod fixture;
+mod reopen;

@@ -1,0 +1,89 @@
+//! What was stored is there after a proper close, after kill -9 and after the loss of the index.
+
+use crate::fixture::*;
+use larder_core::{ChunkId, Kind};
+use larder_store::ChunkStore;
+use larder_store::kv::Kv;
+use larder_store::log::LogStore;
+use std::path::Path;
+use std::sync::Arc;
+
+fn fill(store: &Arc<LogStore>, count: u64) {
+    for i in 0..count {
+        put(store, &noise(i, 3000 + (i as usize * 997) % 40_000));
+        set(store, &format!("nkey{i:05}"), Some(&noise(i, 200)));
+        set(store, &format!("nkey{:05}", i / 2), Some(&noise(i, 100)));
+        if i % 3 == 0 {
+            set(store, &format!("nkey{:05}", i / 3), None);
+        }
+    }
+    set(store, "xlong", Some(&noise(1, 60_000)));
+}
+
+fn contents(store: &Arc<LogStore>, count: u64) -> Vec<(Vec<u8>, Vec<u8>)> {
+    for i in 0..count {
+        let body = noise(i, 3000 + (i as usize * 997) % 40_000);
+        assert_eq!(store.get(&ChunkId::of(&body)).expect("the chunk is there"), body);
+    }
+    let pairs = store.kv().scan(b"n", None, usize::MAX).expect("the index answers");
+    for (key, value) in &pairs {
+        assert_eq!(store.kv().get(key).expect("the index answers").as_ref(), Some(value));
+    }
+    assert_eq!(value(store, "xlong"), Some(noise(1, 60_000)));
+    pairs
+}
+
+fn same_after(count: u64, change: impl Fn(&Path)) -> Arc<LogStore> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    let store = open(&first);
+    fill(&store, count);
+    // No checkpoint is writing the index while it is copied; what comes then is only in the log.
+    store.checkpoint().expect("the index is written");
+    set(&store, "nlast", Some(b"last"));
+    let before = contents(&store, count);
+    copy(&first, &second);
+    change(&second);
+    let again = open(&second);
+    assert_eq!(contents(&again, count), before);
+    again
+}
+
+#[test]
+fn killed_store_has_everything() {
+    assert!(!same_after(400, |_| ()).was_rebuilt());
+}
+
+#[test]
+fn deleted_index_is_made_again() {
+    let rebuilt = same_after(400, |folder| std::fs::remove_dir_all(folder.join("index")).expect("deleted"));
+    assert!(rebuilt.was_rebuilt());
+}
+
+#[test]
+fn deleted_superblock_is_made_again() {
+    let rebuilt = same_after(400, |folder| std::fs::remove_file(folder.join("superblock")).expect("deleted"));
+    assert!(rebuilt.was_rebuilt());
+}
+
+#[test]
+fn closed_store_opens_without_a_replay_on_another_boot() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    fill(&store, 300);
+    let before = contents(&store, 300);
+    store.close().expect("closed");
+    drop(store);
+    let again = LogStore::open(folder.path(), SMALL, &boot("second boot")).expect("the store opens");
+    assert!(!again.was_rebuilt());
+    assert_eq!(contents(&again, 300), before);
+}
+
+#[test]
+fn second_opener_is_told_who_has_the_store() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let _first = open(folder.path());
+    let error = LogStore::open(folder.path(), SMALL, &parts()).err().expect("it is in use");
+    assert_eq!(error.kind(), Kind::Conflict);
+    assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+}
