@@ -29,10 +29,13 @@ pub fn noise(bytes: &mut [u8]) {
     }
 }
 
+type MemoryParts = (Arc<MemoryChunks>, Arc<KvCatalog<MemoryKv>>);
+
 pub struct Server {
     pub addr: SocketAddr,
     pub drive: Arc<Drive>,
     pub clock: Clock,
+    parts: MemoryParts,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -45,19 +48,20 @@ impl Server {
         let clock = Clock::manual(Timestamp::new(START_S, 0));
         let catalog =
             KvCatalog::open(MemoryKv::default(), clock.now(), (0, 0)).expect("an empty index opens");
-        let parts = Parts {
-            chunks: Arc::new(MemoryChunks::default()),
-            catalog: Arc::new(catalog),
-            clock: clock.clone(),
-            random: noise,
-        };
-        let drive = Drive::open(parts, Default::default()).expect("opens");
         let mut settings = Settings::home(0, 0, noise);
         settings.limits = limits;
-        Self::over(drive, settings, role, clock)
+        Self::over((Arc::new(MemoryChunks::default()), Arc::new(catalog)), clock, settings, role)
     }
 
-    fn over(drive: Arc<Drive>, settings: Settings, role: Role, clock: Clock) -> Self {
+    /// The same parts under a new drive and a new service, as after a restart.
+    pub fn restart(&self) -> Self {
+        Self::over(self.parts.clone(), self.clock.clone(), Settings::home(0, 0, noise), Role::Owner)
+    }
+
+    fn over(memory: MemoryParts, clock: Clock, settings: Settings, role: Role) -> Self {
+        let (chunks, catalog) = memory.clone();
+        let parts = Parts { chunks, catalog, clock: clock.clone(), random: noise };
+        let drive = Drive::open(parts, Default::default()).expect("opens");
         let service = DavService::new(drive.clone(), settings);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -79,7 +83,7 @@ impl Server {
                 tokio::spawn(connection.serve_connection(TokioIo::new(stream), answer));
             }
         });
-        Server { addr, drive, clock, _runtime: runtime }
+        Server { addr, drive, clock, parts: memory, _runtime: runtime }
     }
 
     pub fn connect(&self) -> TcpStream {
