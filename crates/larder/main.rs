@@ -1,2 +1,49 @@
-//! The `larder` command.
-fn main() {}
+//! The command: reads arguments and configuration, puts the crates together, and runs them.
+//!
+//! The only place that reads the environment and asks the system for randomness. What a drive does is below, in
+//! larder-drive; this crate must not know it better.
+
+mod actor;
+mod args;
+mod attempts;
+mod auth;
+mod client;
+mod clock;
+mod commands;
+mod config;
+mod control;
+mod daemon;
+mod data;
+mod doctor;
+mod failure;
+mod framing;
+mod limits;
+mod listen;
+mod logging;
+mod metrics;
+mod mounting;
+mod mounts;
+mod notify;
+mod operator;
+mod pages;
+mod random;
+mod request;
+mod run;
+mod shaping;
+mod show;
+mod stream;
+mod time;
+mod tls;
+mod users;
+mod web;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    match commands::run(cli) {
+        Ok(code) => code,
+        Err(error) => failure::report(&error),
+    }
+}

@@ -1,0 +1,204 @@
+//! The command line, exactly as `larder --help` tells it.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// A self-hosted network drive: WebDAV and a Linux mount over one safe store.
+#[derive(Parser, Debug)]
+#[command(name = "larder", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub common: Common,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Debug, Clone, Default)]
+pub struct Common {
+    /// Directory that holds the drive [default: $XDG_DATA_HOME/larder]
+    #[arg(long, global = true, env = "LARDER_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Configuration file (TOML) instead of ~/.config/larder/larder.toml or /etc/larder/larder.toml
+    #[arg(long, global = true, env = "LARDER_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What to log on standard error: error, warn, info, debug, trace, or a filter such as larder=debug
+    #[arg(long, global = true, env = "LARDER_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// Options of a server.
+#[derive(Args, Debug, Clone, Default)]
+pub struct Serving {
+    /// Address to listen on [default: 127.0.0.1:4918]
+    #[arg(long, env = "LARDER_LISTEN", value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// Certificate chain (PEM); read again on SIGHUP
+    #[arg(long, env = "LARDER_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key of the certificate (PEM)
+    #[arg(long, env = "LARDER_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Listen beyond this machine without TLS: everybody on the way can read passwords and files
+    #[arg(long, env = "LARDER_INSECURE_HTTP")]
+    pub insecure_http: bool,
+    /// Limit of what the server sends, such as 2MiB/s, or off
+    #[arg(long, env = "LARDER_LIMIT_DOWN", value_name = "RATE")]
+    pub limit_down: Option<String>,
+    /// Limit of what the server receives, such as 500KiB/s, or off
+    #[arg(long, env = "LARDER_LIMIT_UP", value_name = "RATE")]
+    pub limit_up: Option<String>,
+    /// Key file (64 hex digits) that encrypts what is stored; created with the store
+    #[arg(long, env = "LARDER_ENCRYPTION_KEY", value_name = "FILE")]
+    pub encryption_key: Option<PathBuf>,
+    /// Go to the background once ready
+    #[arg(long)]
+    pub daemon: bool,
+}
+
+/// How a mount is made.
+#[derive(Args, Debug, Clone, Default)]
+pub struct Mounting {
+    /// Mount options, as mount(8) has them: ro, allow_other, allow_root
+    #[arg(short = 'o', long = "options", value_name = "OPTIONS", value_delimiter = ',')]
+    pub options: Vec<String>,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Serve and mount, all in one: the way to start
+    Up {
+        /// Where to mount [default: ~/Larder]
+        dir: Option<PathBuf>,
+        #[command(flatten)]
+        serving: Serving,
+        #[command(flatten)]
+        mounting: Mounting,
+    },
+    /// Serve WebDAV only
+    Serve {
+        #[command(flatten)]
+        serving: Serving,
+    },
+    /// Mount a data directory
+    Mount {
+        /// The data directory
+        source: PathBuf,
+        /// Where to mount it
+        dir: PathBuf,
+        #[command(flatten)]
+        mounting: Mounting,
+        /// Go to the background once mounted
+        #[arg(long)]
+        daemon: bool,
+    },
+    /// Take a mount away
+    Umount {
+        /// The mount
+        dir: PathBuf,
+    },
+    /// Show what runs, or what is known of a file
+    Status {
+        /// A file, in a mount or in the drive
+        path: Option<PathBuf>,
+    },
+    /// List the versions of a file or folder, deleted ones too
+    Versions {
+        /// The file, in a mount or in the drive
+        path: PathBuf,
+    },
+    /// Bring an earlier version, or what was deleted, back
+    Restore {
+        /// The file, in a mount or in the drive
+        path: PathBuf,
+        /// The version with this number
+        #[arg(long, value_name = "N", conflicts_with = "at")]
+        version: Option<u64>,
+        /// The version of this time, such as 2026-11-20T18:00:00Z or 2h
+        #[arg(long, value_name = "TIME")]
+        at: Option<String>,
+    },
+    /// Drop history that is older than its setting, and chunks that nothing refers to
+    Gc,
+    /// Check every stored byte, and list the files that lost some
+    Scrub {
+        /// Read no faster than this
+        #[arg(long, value_name = "RATE")]
+        rate: Option<String>,
+    },
+    /// Make the index again from the log
+    Rebuild,
+    /// Show how much is stored
+    Stats,
+    /// Look for what keeps Larder from working here
+    Doctor,
+    /// Show or change how fast a running server may move bytes
+    Limit {
+        /// What the server sends, such as 2MiB/s, or off
+        #[arg(long, value_name = "RATE")]
+        down: Option<String>,
+        /// What the server receives, such as 500KiB/s, or off
+        #[arg(long, value_name = "RATE")]
+        up: Option<String>,
+    },
+    /// Who may come in
+    User {
+        #[command(subcommand)]
+        command: UserCommand,
+    },
+    /// Print a completion script
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// What to do about users.
+#[derive(Subcommand, Debug)]
+pub enum UserCommand {
+    /// Let somebody in
+    Add {
+        /// The name
+        name: String,
+        /// What they may do in `home`
+        #[arg(long, value_enum, default_value_t = RoleArg::Editor)]
+        role: RoleArg,
+        /// Read the password from standard input; else one is made and shown
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// List users
+    List,
+    /// Give a user another password
+    Password {
+        /// The name
+        name: String,
+        /// Read the password from standard input; else one is made and shown
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Let somebody in no more
+    Remove {
+        /// The name
+        name: String,
+    },
+}
+
+/// What a user may do in `home`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RoleArg {
+    /// Everything, members too
+    Owner,
+    /// Read and write
+    Editor,
+    /// Read
+    Viewer,
+}

@@ -1,0 +1,225 @@
+//! One function per command.
+
+use crate::args::{Cli, Command, Common, Mounting, Serving, UserCommand};
+use crate::config::{Config, StoreSettings};
+use crate::mounting::larder_fuse;
+use crate::request::Request;
+use crate::run::{MountPlan, Plan};
+use crate::show::{self, Bar, Look};
+use crate::users::{PASSWORD_MAX_BYTES, made_password};
+use crate::{client, daemon, doctor, logging, mounts, run, time};
+use clap::CommandFactory;
+use larder_core::{Error, Result};
+use larder_drive::Clock;
+use serde_json::Value;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Carries out a command line.
+///
+/// # Errors
+/// Those of the command; [`crate::failure`] makes exit codes of them.
+pub fn run(cli: Cli) -> Result<ExitCode> {
+    let Cli { common, command } = cli;
+    if let Command::Completions { shell } = command {
+        clap_complete::generate(shell, &mut Cli::command(), "larder", &mut std::io::stdout());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let config = Config::load(&common)?;
+    logging::start(config.log(&common).as_deref())?;
+    let here = Here { common, config };
+    match command {
+        Command::Up { dir, serving, mounting } => here.up(dir, &serving, mounting),
+        Command::Serve { serving } => here.serve(&serving, None),
+        Command::Mount { source, dir, mounting, daemon } => here.mount(source, dir, mounting, daemon),
+        Command::Umount { dir } => here.umount(&dir),
+        Command::Doctor => doctor::run(&here.store(None)?, here.common.json),
+        Command::Completions { .. } => unreachable!("answered above"),
+        other => here.ask(other).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// The options that every command has.
+struct Here {
+    common: Common,
+    config: Config,
+}
+
+impl Here {
+    fn store(&self, encryption_key: Option<&PathBuf>) -> Result<StoreSettings> {
+        self.config.store(&self.common, encryption_key)
+    }
+
+    fn up(&self, dir: Option<PathBuf>, serving: &Serving, mounting: Mounting) -> Result<ExitCode> {
+        let home = || Error::invalid("which DIR? this user has no home directory");
+        let dir = match dir {
+            Some(dir) => dir,
+            None => crate::config::home().ok_or_else(home)?.join("Larder"),
+        };
+        let dir = std::path::absolute(&dir).map_err(|e| Error::io(dir.display().to_string(), e))?;
+        // What a mount that died has left cannot be read, and is cleared by the next mount.
+        if let Err(e) = std::fs::create_dir_all(&dir)
+            && e.kind() != std::io::ErrorKind::AlreadyExists
+            && e.raw_os_error() != Some(rustix::io::Errno::NOTCONN.raw_os_error())
+        {
+            return Err(Error::io(format!("mount point {}", dir.display()), e));
+        }
+        let source = self.store(None)?.data;
+        self.serve(serving, Some(MountPlan { source, dir, options: mounting.options, optional: true }))
+    }
+
+    fn serve(&self, serving: &Serving, mount: Option<MountPlan>) -> Result<ExitCode> {
+        let http = Some(self.config.server(serving)?);
+        let store = self.store(serving.encryption_key.as_ref())?;
+        stay(Plan { store, http, mount, admin_password: admin_password() }, serving.daemon)
+    }
+
+    fn mount(&self, source: PathBuf, dir: PathBuf, mounting: Mounting, background: bool) -> Result<ExitCode> {
+        if source.as_os_str().as_bytes().windows(3).any(|part| part == b"://") {
+            return Err(Error::unsupported("SOURCE is a data directory; other servers cannot be mounted"));
+        }
+        let data = std::path::absolute(&source).map_err(|e| Error::io(source.display().to_string(), e))?;
+        let common = Common { data: Some(data), ..self.common.clone() };
+        let store = self.config.store(&common, None)?;
+        let dir = std::path::absolute(&dir).map_err(|e| Error::io(dir.display().to_string(), e))?;
+        let options = mounting.options;
+        let request = Request::Mount { source: source.clone(), dir: dir.clone(), options: options.clone() };
+        if !daemon::is_child() && client::ask_running(&store, &request)?.is_some() {
+            println!("Mounted  {} (by the server that has {} open)", dir.display(), source.display());
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mount = Some(MountPlan { source, dir, options, optional: false });
+        stay(Plan { store, http: None, mount, admin_password: None }, background)
+    }
+
+    fn umount(&self, dir: &Path) -> Result<ExitCode> {
+        let dir = std::path::absolute(dir).map_err(|e| Error::io(dir.display().to_string(), e))?;
+        let found = mounts::list()?.into_iter().rev().find(|mount| mount.dir == dir);
+        let mount =
+            found.ok_or_else(|| Error::not_found(format!("{} is no mount of Larder", dir.display())))?;
+        let common = Common { data: Some(mount.source), ..self.common.clone() };
+        let store = self.config.store(&common, None)?;
+        // The process that serves it knows when the last write is committed.
+        match client::ask_running(&store, &Request::Umount { dir: dir.clone() }) {
+            Ok(Some(_)) => {}
+            Ok(None) => larder_fuse::unmount(&dir)?,
+            Err(error) => {
+                tracing::warn!(%error, "the server does not unmount it");
+                larder_fuse::unmount(&dir)?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Asks whoever has the drive open, and shows the answer.
+    fn ask(&self, command: Command) -> Result<()> {
+        let asked = Asked::of(command)?;
+        let data = asked.source.or_else(|| self.common.data.clone());
+        let store = self.config.store(&Common { data, ..self.common.clone() }, None)?;
+        let bar = Bar::default();
+        let mut answer = client::ask(&store, asked.request, &|step| bar.show(&step))?;
+        bar.end();
+        if let Some(password) = asked.made_password {
+            answer["password"] = Value::String(password);
+        }
+        show::answer(&answer, &asked.look, self.common.json);
+        match answer["damaged"].as_array() {
+            Some(damaged) if !damaged.is_empty() => {
+                Err(Error::corrupt("stored bytes are not what was stored"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a command asks, and how its answer is shown.
+struct Asked {
+    request: Request,
+    look: Look,
+    /// The data directory of the mount that the command's path is in.
+    source: Option<PathBuf>,
+    /// A password that was made here, to be shown once.
+    made_password: Option<String>,
+}
+
+impl Asked {
+    fn of(command: Command) -> Result<Asked> {
+        Ok(match command {
+            Command::Status { path: Some(path) } => {
+                Asked::about(&path, Look::Fields, |path| Request::Status { path: Some(path) })?
+            }
+            Command::Versions { path } => {
+                Asked::about(&path, Look::Versions, |path| Request::Versions { path })?
+            }
+            Command::Restore { path, version, at } => {
+                let now = Clock::system().now();
+                let at_ns = at.map(|at| time::parse(&at, now)).transpose()?.map(|at| at.0);
+                let look = Look::Line(&["Restored ", "path"]);
+                Asked::about(&path, look, |path| Request::Restore { path, version, at_ns })?
+            }
+            Command::Status { path: None } => Asked::plain(Request::Status { path: None }),
+            Command::Gc => Asked::plain(Request::Gc),
+            Command::Scrub { rate } => Asked::plain(Request::Scrub { rate }),
+            Command::Rebuild => Asked::plain(Request::Rebuild),
+            Command::Stats => Asked::plain(Request::Stats),
+            Command::Limit { down, up } => Asked::plain(Request::Limit { down, up }),
+            Command::User { command } => Asked::user(command)?,
+            other => unreachable!("{other:?} has a function of its own"),
+        })
+    }
+
+    fn plain(request: Request) -> Asked {
+        Asked { request, look: Look::Fields, source: None, made_password: None }
+    }
+
+    fn about(argument: &Path, look: Look, request: impl FnOnce(Vec<u8>) -> Request) -> Result<Asked> {
+        let place = mounts::place(argument)?;
+        let names: Vec<&[u8]> = place.path.names().iter().map(|name| name.as_bytes()).collect();
+        Ok(Asked { request: request(names.join(&b'/')), look, source: place.source, made_password: None })
+    }
+
+    fn user(command: UserCommand) -> Result<Asked> {
+        let (request, words, made_password): (_, &[&str], _) = match command {
+            UserCommand::List => return Ok(Asked { look: Look::Users, ..Asked::plain(Request::UserList) }),
+            UserCommand::Remove { name } => (Request::UserRemove { name }, &["Removed ", "name"], None),
+            UserCommand::Add { name, role, password_stdin } => {
+                let (password, made) = password(password_stdin)?;
+                (Request::UserAdd { name, role: role.into(), password }, &["Added ", "name"], made)
+            }
+            UserCommand::Password { name, password_stdin } => {
+                let (password, made) = password(password_stdin)?;
+                (Request::UserPassword { name, password }, &["Changed the password of ", "name"], made)
+            }
+        };
+        Ok(Asked { request, look: Look::Line(words), source: None, made_password })
+    }
+}
+
+/// The password to set, and again if it was made here.
+fn password(from_stdin: bool) -> Result<(String, Option<String>)> {
+    if !from_stdin {
+        let made = made_password();
+        return Ok((made.clone(), Some(made)));
+    }
+    let mut text = String::new();
+    let read = std::io::stdin().take(PASSWORD_MAX_BYTES as u64 + 2).read_to_string(&mut text);
+    read.map_err(|e| Error::invalid("password from standard input").because(e))?;
+    Ok((text.trim_end_matches(['\n', '\r']).to_string(), None))
+}
+
+fn stay(plan: Plan, background: bool) -> Result<ExitCode> {
+    if background && !daemon::is_child() {
+        return daemon::start();
+    }
+    if daemon::is_child() {
+        daemon::detach();
+    }
+    run::run(plan).map(|()| ExitCode::SUCCESS)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the binary is where the environment is read")]
+fn admin_password() -> Option<String> {
+    std::env::var("LARDER_ADMIN_PASSWORD").ok().filter(|password| !password.is_empty())
+}

@@ -1,0 +1,270 @@
+//! Settings: flags first, then `LARDER_*` variables, then the configuration file, then defaults.
+//!
+//! Whatever is wrong is told in one line that names the key and the file, or the flag. Only commands call this.
+
+use crate::args::{Common, Serving};
+use larder_core::{Error, Result};
+use larder_policy::Rate;
+use serde::Deserialize;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// The port, after RFC 4918.
+pub const PORT: u16 = 4918;
+/// The file for all users of the machine.
+const SYSTEM_FILE: &str = "/etc/larder/larder.toml";
+/// The longest history that can be asked for: a hundred years.
+const HISTORY_DAYS_MAX: u32 = 36_500;
+
+/// The configuration file; every key is also a flag.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    data: Option<PathBuf>,
+    log: Option<String>,
+    listen: Option<String>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    insecure_http: Option<bool>,
+    limit_down: Option<String>,
+    limit_up: Option<String>,
+    encryption_key: Option<PathBuf>,
+    history_days: Option<u32>,
+    cache_mib: Option<u32>,
+}
+
+/// The file that was read, if any.
+#[derive(Debug, Default)]
+pub struct Config {
+    file: File,
+    path: Option<PathBuf>,
+}
+
+/// How a server is to run.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// Certificate and key.
+    pub tls: Option<TlsFiles>,
+    /// Limit of what is sent; outer `None`: what was set last while running.
+    pub limit_down: Option<Option<Rate>>,
+    /// Limit of what is received.
+    pub limit_up: Option<Option<Rate>>,
+}
+
+/// Where certificate and key are.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The chain.
+    pub cert: PathBuf,
+    /// The key.
+    pub key: PathBuf,
+    /// How a message about the chain starts.
+    pub cert_origin: String,
+    /// How a message about the key starts.
+    pub key_origin: String,
+}
+
+/// How a store is to be opened.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// The data directory.
+    pub data: PathBuf,
+    /// The key file, outside the data directory.
+    pub encryption_key: Option<PathBuf>,
+    /// How long history is kept.
+    pub history_ns: i64,
+    /// Bound of the chunk cache.
+    pub cache_bytes: usize,
+}
+
+impl Config {
+    /// Reads the file that `common` names, else the user's, else the system's.
+    ///
+    /// # Errors
+    /// `Invalid` for what is wrong in it; `NotFound` where it was named and is missing.
+    pub fn load(common: &Common) -> Result<Config> {
+        let candidates = match &common.config {
+            Some(path) => vec![path.clone()],
+            None => user_file().into_iter().chain([PathBuf::from(SYSTEM_FILE)]).collect(),
+        };
+        for path in candidates {
+            match std::fs::read_to_string(&path) {
+                Ok(text) => return Config::parse(&text, path),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound && common.config.is_none() => {}
+                Err(e) => {
+                    let what = format!("configuration file {}", path.display());
+                    return Err(Error::invalid(what).because(e));
+                }
+            }
+        }
+        Ok(Config::default())
+    }
+
+    fn parse(text: &str, path: PathBuf) -> Result<Config> {
+        let file = toml::from_str(text).map_err(|error| {
+            let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            let line = line.map_or(String::new(), |line| format!(":{line}"));
+            Error::invalid(format!("{}{line}: {}", path.display(), error.message().replace('\n', " ")))
+        })?;
+        Ok(Config { file, path: Some(path) })
+    }
+
+    /// How the key of the file is named in messages.
+    fn origin(&self, flag: bool, key: &str) -> String {
+        match &self.path {
+            Some(path) if !flag => format!("{}: key `{key}`", path.display()),
+            _ => format!("--{key}"),
+        }
+    }
+
+    /// What to log.
+    pub fn log(&self, common: &Common) -> Option<String> {
+        common.log.clone().or_else(|| self.file.log.clone())
+    }
+
+    /// Settings of the store.
+    ///
+    /// # Errors
+    /// `Invalid` where there is no home directory to default to, or a number is out of bounds.
+    pub fn store(&self, common: &Common, encryption_key: Option<&PathBuf>) -> Result<StoreSettings> {
+        let data = common.data.clone().or_else(|| self.file.data.clone()).or_else(default_data);
+        let data = data.ok_or_else(|| Error::invalid("--data is needed: this user has no home directory"))?;
+        let data = std::path::absolute(&data).map_err(|e| Error::io(data.display().to_string(), e))?;
+        let days = self.file.history_days.unwrap_or(30);
+        if days > HISTORY_DAYS_MAX {
+            let origin = self.origin(false, "history-days");
+            return Err(Error::invalid(format!("{origin}: at most {HISTORY_DAYS_MAX}")));
+        }
+        let cache_mib = self.file.cache_mib.unwrap_or(64);
+        if !(8..=1 << 20).contains(&cache_mib) {
+            return Err(Error::invalid(format!("{}: 8 to 1048576", self.origin(false, "cache-mib"))));
+        }
+        Ok(StoreSettings {
+            data,
+            encryption_key: encryption_key.cloned().or_else(|| self.file.encryption_key.clone()),
+            history_ns: i64::from(days) * 24 * 3600 * 1_000_000_000,
+            cache_bytes: cache_mib as usize * (1 << 20),
+        })
+    }
+
+    /// Settings of a server.
+    ///
+    /// # Errors
+    /// `Invalid`, naming key and file or the flag.
+    pub fn server(&self, serving: &Serving) -> Result<ServerSettings> {
+        let listen = match (&serving.listen, &self.file.listen) {
+            (Some(address), _) => *address,
+            (None, None) => (Ipv4Addr::LOCALHOST, PORT).into(),
+            (None, Some(text)) => text.parse().map_err(|_| {
+                let origin = self.origin(false, "listen");
+                Error::invalid(format!("{origin}: {text:?} is no address such as 127.0.0.1:{PORT}"))
+            })?,
+        };
+        let tls = self.tls(serving)?;
+        let insecure = serving.insecure_http || self.file.insecure_http.unwrap_or(false);
+        if !listen.ip().is_loopback() && tls.is_none() && !insecure {
+            return Err(Error::invalid(format!(
+                "{listen} can be reached from other machines and there is no certificate: give --tls-cert and \
+                 --tls-key, or --insecure-http to send passwords and files readable for everybody on the way"
+            )));
+        }
+        Ok(ServerSettings {
+            listen,
+            tls,
+            limit_down: self.limit("limit-down", &serving.limit_down, &self.file.limit_down)?,
+            limit_up: self.limit("limit-up", &serving.limit_up, &self.file.limit_up)?,
+        })
+    }
+
+    fn limit(
+        &self,
+        key: &str,
+        flag: &Option<String>,
+        in_file: &Option<String>,
+    ) -> Result<Option<Option<Rate>>> {
+        let Some(text) = flag.as_ref().or(in_file.as_ref()) else { return Ok(None) };
+        Rate::parse_limit(text).map(Some).map_err(|error| {
+            let origin = self.origin(flag.is_some(), key);
+            Error::invalid(format!("{origin}: {error}"))
+        })
+    }
+
+    fn tls(&self, serving: &Serving) -> Result<Option<TlsFiles>> {
+        let cert = serving.tls_cert.as_ref().or(self.file.tls_cert.as_ref());
+        let key = serving.tls_key.as_ref().or(self.file.tls_key.as_ref());
+        let cert_origin = self.origin(serving.tls_cert.is_some(), "tls-cert");
+        let key_origin = self.origin(serving.tls_key.is_some(), "tls-key");
+        let (cert, key) = match (cert, key) {
+            (None, None) => return Ok(None),
+            (Some(cert), Some(key)) => (cert.clone(), key.clone()),
+            (Some(_), None) => return Err(Error::invalid(format!("{cert_origin} needs tls-key beside it"))),
+            (None, Some(_)) => return Err(Error::invalid(format!("{key_origin} needs tls-cert beside it"))),
+        };
+        for (path, origin) in [(&cert, &cert_origin), (&key, &key_origin)] {
+            std::fs::metadata(path)
+                .map_err(|e| Error::invalid(format!("{origin}: {}", path.display())).because(e))?;
+        }
+        Ok(Some(TlsFiles { cert, key, cert_origin, key_origin }))
+    }
+}
+
+/// The user's directory of the kind that `variable` names, or `below_home` in the home directory.
+#[expect(clippy::disallowed_methods, reason = "the binary is where the environment is read")]
+fn user_directory(variable: &str, below_home: &str) -> Option<PathBuf> {
+    let absolute = |path: PathBuf| path.is_absolute().then_some(path);
+    let set = std::env::var_os(variable).map(PathBuf::from).and_then(absolute);
+    set.or_else(|| home().map(|home| home.join(below_home)))
+}
+
+/// The home directory.
+pub fn home() -> Option<PathBuf> {
+    std::env::home_dir().filter(|home| home != Path::new(""))
+}
+
+fn user_file() -> Option<PathBuf> {
+    Some(user_directory("XDG_CONFIG_HOME", ".config")?.join("larder/larder.toml"))
+}
+
+fn default_data() -> Option<PathBuf> {
+    Some(user_directory("XDG_DATA_HOME", ".local/share")?.join("larder"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config> {
+        Config::parse(text, "/etc/larder/larder.toml".into())
+    }
+
+    #[test]
+    fn unknown_key_is_named_with_file_and_line() {
+        let error = parse("data = \"/x\"\nlisen = \"y\"\n").expect_err("unknown").to_string();
+        assert!(error.starts_with("/etc/larder/larder.toml:2: ") && error.contains("`lisen`"), "{error}");
+    }
+
+    #[test]
+    fn bad_rate_names_its_key() {
+        let config = parse("limit-down = \"fast\"").expect("syntax is fine");
+        let error = config.server(&Serving::default()).expect_err("no rate").to_string();
+        assert!(error.starts_with("/etc/larder/larder.toml: key `limit-down`: rate \"fast\""), "{error}");
+    }
+
+    #[test]
+    fn flag_wins_over_file() {
+        let config = parse("limit-up = \"1MiB/s\"\nlisten = \"127.0.0.1:1\"").expect("fine");
+        let serving = Serving { limit_up: Some("off".into()), ..Serving::default() };
+        let settings = config.server(&serving).expect("fine");
+        assert_eq!((settings.limit_up, settings.listen.port()), (Some(None), 1));
+    }
+
+    #[test]
+    fn other_machines_need_tls_or_plain_words() {
+        let open = Serving { listen: Some(([0, 0, 0, 0], 1).into()), ..Serving::default() };
+        let config = Config::default();
+        assert!(config.server(&open).expect_err("no TLS").to_string().contains("--insecure-http"));
+        assert!(config.server(&Serving { insecure_http: true, ..open }).is_ok());
+    }
+}

@@ -1,0 +1,94 @@
+//! The socket in the data directory through which commands reach the process that has it open.
+//!
+//! Who may open the data directory may use the socket: it has mode 0600 in a directory of mode 0700.
+
+use crate::operator::Operator;
+use crate::request::{Progress, Reply, Request};
+use larder_core::{Error, Result};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+/// The longest request.
+const REQUEST_MAX_BYTES: u64 = 256 << 10;
+/// Commands at a time.
+const COMMANDS_MAX: usize = 32;
+/// Progress lines that wait for a slow reader; more are left out.
+const PROGRESS_QUEUE: usize = 16;
+
+/// Where the socket of a data directory is.
+pub fn socket_path(data: &Path) -> PathBuf {
+    data.join("control.sock")
+}
+
+/// Listens on the socket; the caller has the lock of the data directory, so what is there is left over.
+///
+/// # Errors
+/// Those of bind(2).
+pub fn listen(data: &Path) -> Result<UnixListener> {
+    let path = socket_path(data);
+    let failed = |e| Error::io(format!("socket {}", path.display()), e);
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path).map_err(failed)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Answers commands, for ever.
+pub async fn run(listener: UnixListener, operator: Arc<Operator>) {
+    let mut commands = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept(), if commands.len() < COMMANDS_MAX => match accepted {
+                Ok((stream, _)) => {
+                    let operator = operator.clone();
+                    commands.spawn(async move {
+                        if let Err(error) = answer(stream, operator).await {
+                            tracing::debug!(%error, "control connection");
+                        }
+                    });
+                }
+                Err(error) => tracing::warn!(%error, "control socket"),
+            },
+            Some(_) = commands.join_next() => {}
+        }
+    }
+}
+
+async fn answer(stream: UnixStream, operator: Arc<Operator>) -> std::io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    BufReader::new(read.take(REQUEST_MAX_BYTES)).read_line(&mut line).await?;
+    let request: Request = match serde_json::from_str(&line) {
+        Ok(request) => request,
+        Err(e) => {
+            let error = Error::invalid("this server does not know that command").because(e);
+            return write.write_all(&encoded(&Reply::of(Err(error)))).await;
+        }
+    };
+    let (sender, mut progress) = mpsc::channel(PROGRESS_QUEUE);
+    let job = tokio::task::spawn_blocking(move || {
+        // A full queue means that nobody reads: progress may be lost, the job goes on.
+        operator.execute(request, &|step: Progress| drop(sender.try_send(step)))
+    });
+    while let Some(step) = progress.recv().await {
+        if write.write_all(&encoded(&Reply::Progress(step))).await.is_err() {
+            progress.close();
+        }
+    }
+    let outcome = job.await.unwrap_or_else(|_| Err(Error::corrupt("the command failed inside the server")));
+    write.write_all(&encoded(&Reply::of(outcome))).await
+}
+
+fn encoded(reply: &Reply) -> Vec<u8> {
+    let mut line = serde_json::to_vec(reply).expect("strings and numbers become JSON");
+    line.push(b'\n');
+    line
+}

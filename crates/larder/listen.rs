@@ -1,0 +1,147 @@
+//! Connections: accepted up to a limit, guarded, served, and ended in order at shutdown.
+
+use crate::metrics::Metrics;
+use crate::stream::{Shapers, Stream};
+use crate::tls::Tls;
+use crate::web::Web;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+/// Connections at a time.
+const CONNECTIONS_MAX: usize = 1024;
+/// A TLS handshake takes no longer.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// The head of a request takes no longer, and so long an idle connection is kept.
+const HEADER_READ: Duration = Duration::from_secs(30);
+/// The longest head; the framing guard has the same bound.
+const HEADER_MAX_BYTES: usize = crate::framing::HEAD_MAX_BYTES;
+/// Fields of a head.
+const HEADERS_MAX: usize = 100;
+/// At shutdown requests under way may take so long to end.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Wait after accept(2) failed, as when file descriptors run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A listening socket and what serves its connections.
+pub struct Listening {
+    /// The socket.
+    pub listener: TcpListener,
+    /// The certificate, if any.
+    pub tls: Option<Arc<Tls>>,
+    /// What answers.
+    pub web: Web,
+    /// Limits.
+    pub shapers: Shapers,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Listening {
+    /// Serves until `stop` says so, then lets requests under way end.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            while connections.try_join_next().is_some() {}
+            let (socket, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(place) = places.clone().try_acquire_owned() else {
+                self.metrics.refused.fetch_add(1, Ordering::Relaxed);
+                continue;
+            };
+            let connection = Connection {
+                peer,
+                web: self.web.clone(),
+                shapers: self.shapers.clone(),
+                metrics: self.metrics.clone(),
+                stop: stop.clone(),
+            };
+            let tls = self.tls.as_ref().map(|tls| tls.acceptor());
+            connections.spawn(async move {
+                let _place = place;
+                connection.accept(socket, tls).await;
+            });
+        }
+        drop(self.listener);
+        let drained = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            tracing::warn!("requests did not end in time; they are cut");
+        }
+    }
+}
+
+struct Connection {
+    peer: SocketAddr,
+    web: Web,
+    shapers: Shapers,
+    metrics: Arc<Metrics>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Connection {
+    async fn accept(self, socket: TcpStream, tls: Option<tokio_rustls::TlsAcceptor>) {
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY");
+        }
+        self.metrics.connections.fetch_add(1, Ordering::Relaxed);
+        let metrics = self.metrics.clone();
+        match tls {
+            None => self.serve(socket).await,
+            Some(acceptor) => match tokio::time::timeout(HANDSHAKE, acceptor.accept(socket)).await {
+                Ok(Ok(stream)) => self.serve(stream).await,
+                Ok(Err(error)) => tracing::debug!(peer = %self.peer, %error, "TLS handshake"),
+                Err(_) => tracing::debug!(peer = %self.peer, "TLS handshake took too long"),
+            },
+        }
+        metrics.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self, socket: S) {
+        let stream = Stream::new(socket, &self.shapers, self.metrics.clone(), true);
+        let address = self.peer.ip();
+        let service = service_fn(|request| {
+            let web = self.web.clone();
+            async move { Ok::<_, Infallible>(web.answer(request, address).await) }
+        });
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_READ)
+            .max_header_size(HEADER_MAX_BYTES)
+            .max_headers(HEADERS_MAX)
+            .half_close(true);
+        let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let mut told = self.stop;
+        let stopped = async move { drop(told.wait_for(|stop| *stop).await) };
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stopped => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(peer = %self.peer, %error, "connection");
+        }
+    }
+}

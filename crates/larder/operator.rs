@@ -1,0 +1,210 @@
+//! Carries out requests on an open drive, whether a server has it or a command alone.
+
+use crate::auth::Auth;
+use crate::data::Opened;
+use crate::mounting::Mounts;
+use crate::request::{Progress, Request};
+use crate::stream::Shapers;
+use crate::{actor, limits, users};
+use larder_core::{DrivePath, Error, Node, NodeKind, Result, Timestamp};
+use larder_drive::{Drive, VersionEntry, Which};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What a server has besides the drive.
+pub struct Serving {
+    /// The URL, where there is one.
+    pub url: Option<String>,
+    /// Who is who, where there is a listener.
+    pub auth: Option<Arc<Auth>>,
+    /// Limits, where there is a listener.
+    pub shapers: Option<Shapers>,
+    /// Mounts of this process.
+    pub mounts: Mounts,
+}
+
+/// Carries out requests.
+pub struct Operator {
+    opened: Opened,
+    serving: Option<Serving>,
+}
+
+impl Operator {
+    /// For a command that opened the drive itself.
+    pub fn alone(opened: Opened) -> Self {
+        Self { opened, serving: None }
+    }
+
+    /// For a server.
+    pub fn serving(opened: Opened, serving: Serving) -> Self {
+        Self { opened, serving: Some(serving) }
+    }
+
+    /// Mounts of the server.
+    pub fn mounts(&self) -> Option<&Mounts> {
+        self.serving.as_ref().map(|serving| &serving.mounts)
+    }
+
+    /// What is open.
+    pub fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    fn drive(&self) -> &Drive {
+        &self.opened.drive
+    }
+
+    /// Carries out `request`; blocks.
+    ///
+    /// # Errors
+    /// Those of the request.
+    pub fn execute(&self, request: Request, progress: &dyn Fn(Progress)) -> Result<Value> {
+        match request {
+            Request::Status { path: None } => self.status(),
+            Request::Status { path: Some(path) } => self.status_of(&DrivePath::parse(path)?),
+            Request::Versions { path } => self.versions(&DrivePath::parse(path)?),
+            Request::Restore { path, version, at_ns } => {
+                self.restore(&DrivePath::parse(path)?, version, at_ns)
+            }
+            Request::Gc => self.opened.collect(progress),
+            Request::Scrub { rate } => self.opened.scrub(rate.as_deref(), progress),
+            Request::Rebuild => self.opened.rebuild(progress),
+            Request::Stats => self.opened.stats(),
+            Request::Limit { down, up } => self.limit(down.as_deref(), up.as_deref()),
+            Request::UserAdd { name, role, password } => users::add(self.drive(), &name, role, &password)
+                .map(|()| json!({ "name": name, "role": role })),
+            Request::UserList => Ok(json!(users::list(self.drive())?)),
+            Request::UserPassword { name, password } => {
+                self.changed(users::change_password(self.drive(), &name, &password), &name)
+            }
+            Request::UserRemove { name } => self.changed(users::remove(self.drive(), &name), &name),
+            Request::Mount { source, dir, options } => self.mount(source, dir, &options),
+            Request::Umount { dir } => {
+                let gone = || Error::not_found(format!("{} is not a mount of this process", dir.display()));
+                let mounts = self.mounts().ok_or_else(gone)?;
+                mounts.remove(&dir)?.then(|| json!({ "dir": dir })).ok_or_else(gone)
+            }
+        }
+    }
+
+    fn changed(&self, outcome: Result<()>, name: &str) -> Result<Value> {
+        if let Some(auth) = self.serving.as_ref().and_then(|serving| serving.auth.as_ref()) {
+            auth.forget();
+        }
+        outcome.map(|()| json!({ "name": name }))
+    }
+
+    fn status(&self) -> Result<Value> {
+        let usage = self.drive().usage()?;
+        let serving = self.serving.as_ref();
+        let mounts = serving.map(|serving| serving.mounts.list()).unwrap_or_default();
+        Ok(json!({
+            "running": serving.is_some(),
+            "pid": serving.map(|_| std::process::id()),
+            "url": serving.and_then(|serving| serving.url.clone()),
+            "mounts": mounts,
+            "data": self.opened.data(),
+            "used_bytes": usage.used_bytes,
+            "available_bytes": usage.available_bytes,
+            "nodes": usage.nodes,
+            "limits": self.limits_shown()?,
+        }))
+    }
+
+    fn status_of(&self, path: &DrivePath) -> Result<Value> {
+        let node = self.drive().resolve(path)?;
+        let locks: Vec<Value> = self
+            .drive()
+            .locks()
+            .covering(self.drive(), node.id)?
+            .into_iter()
+            .map(|lock| json!({ "user": lock.user, "shared": lock.shared, "until": time(lock.expires) }))
+            .collect();
+        let mut shown = described(&node);
+        shown["path"] = json!(path.to_string());
+        shown["state"] = json!("Available on this device");
+        shown["versions"] = json!(if path.is_root() { 1 } else { self.drive().versions(path)?.len() });
+        shown["locks"] = json!(locks);
+        Ok(shown)
+    }
+
+    fn versions(&self, path: &DrivePath) -> Result<Value> {
+        let entries = self.drive().versions(path)?;
+        Ok(Value::Array(entries.iter().map(version).collect()))
+    }
+
+    fn restore(&self, path: &DrivePath, number: Option<u64>, at_ns: Option<i64>) -> Result<Value> {
+        let which = match (number, at_ns) {
+            (Some(number), _) => Which::Version(number),
+            (None, Some(at_ns)) => Which::At(Timestamp(at_ns)),
+            (None, None) => Which::Latest,
+        };
+        let node = self.drive().restore(&actor::server(), path, which)?;
+        let mut shown = described(&node);
+        shown["path"] = json!(path.to_string());
+        Ok(shown)
+    }
+
+    fn limits_shown(&self) -> Result<Value> {
+        match self.serving.as_ref().and_then(|serving| serving.shapers.as_ref()) {
+            Some(shapers) => Ok(limits::shown(shapers.down.limit(), shapers.up.limit())),
+            None => {
+                let saved = limits::saved(self.drive())?;
+                Ok(limits::shown(saved.down.flatten(), saved.up.flatten()))
+            }
+        }
+    }
+
+    fn limit(&self, down: Option<&str>, up: Option<&str>) -> Result<Value> {
+        let change = limits::parse(down, up)?;
+        limits::save(self.drive(), &change)?;
+        if let Some(shapers) = self.serving.as_ref().and_then(|serving| serving.shapers.as_ref()) {
+            limits::apply(shapers, &change);
+        }
+        self.limits_shown()
+    }
+
+    fn mount(&self, source: PathBuf, dir: PathBuf, options: &[String]) -> Result<Value> {
+        let alone = || Error::unsupported("a mount needs a process that stays");
+        let mounts = self.mounts().ok_or_else(alone)?;
+        mounts.add(&self.opened.drive, &source, &dir, options)?;
+        Ok(json!({ "dir": dir }))
+    }
+}
+
+fn version(entry: &VersionEntry) -> Value {
+    let mut shown = described(&entry.node);
+    shown["version"] = json!(entry.number);
+    shown["until"] = json!(entry.until.map(time));
+    shown["deleted"] = json!(entry.deleted);
+    shown["current"] = json!(entry.until.is_none());
+    shown
+}
+
+fn described(node: &Node) -> Value {
+    json!({
+        "id": node.id.0,
+        "kind": kind(node.kind),
+        "size_bytes": node.size_bytes(),
+        "mode": format!("{:04o}", node.mode),
+        "modified": time(node.mtime),
+        "changed": time(node.ctime),
+    })
+}
+
+fn kind(kind: NodeKind) -> &'static str {
+    match kind {
+        NodeKind::File => "file",
+        NodeKind::Folder => "folder",
+        NodeKind::Symlink => "symlink",
+        NodeKind::CharDevice => "character device",
+        NodeKind::BlockDevice => "block device",
+        NodeKind::Fifo => "fifo",
+        NodeKind::Socket => "socket",
+    }
+}
+
+fn time(at: Timestamp) -> String {
+    crate::time::rfc3339(at)
+}

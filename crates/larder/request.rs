@@ -1,0 +1,140 @@
+//! What a command asks of the process that has the drive open: JSON, one value a line.
+//!
+//! The client writes one [`Request`]; the server writes any number of [`Reply::Progress`] and then one other.
+
+use crate::users::Role;
+use larder_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// One order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+pub enum Request {
+    /// What runs, or what is known of a path.
+    Status {
+        /// A path of the drive, as bytes.
+        path: Option<Vec<u8>>,
+    },
+    /// The versions of a path.
+    Versions {
+        /// A path of the drive.
+        path: Vec<u8>,
+    },
+    /// Brings one back.
+    Restore {
+        /// A path of the drive.
+        path: Vec<u8>,
+        /// The number of a version.
+        version: Option<u64>,
+        /// Or a point in time.
+        at_ns: Option<i64>,
+    },
+    /// Purge and sweep.
+    Gc,
+    /// Check every body.
+    Scrub {
+        /// Read no faster.
+        rate: Option<String>,
+    },
+    /// Make the index again.
+    Rebuild,
+    /// How much is stored.
+    Stats,
+    /// Show or change limits.
+    Limit {
+        /// What is sent.
+        down: Option<String>,
+        /// What is received.
+        up: Option<String>,
+    },
+    /// A new user.
+    UserAdd {
+        /// The name.
+        name: String,
+        /// The role.
+        role: Role,
+        /// The password.
+        password: String,
+    },
+    /// All users.
+    UserList,
+    /// Another password.
+    UserPassword {
+        /// The name.
+        name: String,
+        /// The password.
+        password: String,
+    },
+    /// One user less.
+    UserRemove {
+        /// The name.
+        name: String,
+    },
+    /// Mount the drive that is open.
+    Mount {
+        /// What /proc/mounts is to show.
+        source: PathBuf,
+        /// Where.
+        dir: PathBuf,
+        /// Mount options.
+        options: Vec<String>,
+    },
+    /// Take a mount of this process away, with everything written committed.
+    Umount {
+        /// Where it is.
+        dir: PathBuf,
+    },
+}
+
+/// How far a long job is.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Progress {
+    /// What it does now.
+    pub what: String,
+    /// So much is done.
+    pub done: u64,
+    /// Of so much; 0 where that is not known.
+    pub total: u64,
+    /// The numbers are bytes.
+    pub bytes: bool,
+}
+
+/// One line of an answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// It goes on.
+    Progress(Progress),
+    /// It is done.
+    Done(Value),
+    /// It failed.
+    Failed {
+        /// The name of the kind.
+        kind: String,
+        /// The message.
+        what: String,
+    },
+}
+
+impl Reply {
+    /// The last line for an outcome.
+    pub fn of(outcome: Result<Value>) -> Reply {
+        match outcome {
+            Ok(value) => Reply::Done(value),
+            Err(error) => {
+                Reply::Failed { kind: crate::failure::kind_name(error.kind()), what: error.to_string() }
+            }
+        }
+    }
+
+    /// The outcome, if this is the last line.
+    pub fn outcome(self) -> Option<Result<Value>> {
+        match self {
+            Reply::Progress(_) => None,
+            Reply::Done(value) => Some(Ok(value)),
+            Reply::Failed { kind, what } => Some(Err(Error::new(crate::failure::kind_named(&kind), what))),
+        }
+    }
+}

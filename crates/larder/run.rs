@@ -1,0 +1,252 @@
+//! A process that stays: server, mount, or both, from start to clean end.
+
+use crate::auth::Auth;
+use crate::config::{ServerSettings, StoreSettings};
+use crate::data::Opened;
+use crate::listen::Listening;
+use crate::metrics::Metrics;
+use crate::mounting::Mounts;
+use crate::operator::{Operator, Serving};
+use crate::pages::{self, Shown};
+use crate::shaping::Shaper;
+use crate::stream::Shapers;
+use crate::tls::Tls;
+use crate::web::Web;
+use crate::{actor, control, daemon, limits, notify, users};
+use larder_core::{Error, Kind, Result};
+use larder_dav::DavService;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Threads for blocking work: uploads, hashes and commands each hold one.
+const BLOCKING_THREADS: usize = 256;
+/// How often a process that only mounts looks whether its mount is still there.
+const MOUNT_CHECK: Duration = Duration::from_millis(200);
+/// What is left of the runtime at the end may take so long.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// What the process is to be.
+pub struct Plan {
+    /// The store.
+    pub store: StoreSettings,
+    /// A listener, if any.
+    pub http: Option<ServerSettings>,
+    /// A mount, if any.
+    pub mount: Option<MountPlan>,
+    /// The password of the first user, if it is not to be made.
+    pub admin_password: Option<String>,
+}
+
+/// A mount to make.
+pub struct MountPlan {
+    /// What /proc/mounts is to show.
+    pub source: PathBuf,
+    /// Where.
+    pub dir: PathBuf,
+    /// Options of mount(8).
+    pub options: Vec<String>,
+    /// Where FUSE cannot be had, say so and go on without.
+    pub optional: bool,
+}
+
+/// Runs `plan` until a signal, or the end of its mount.
+///
+/// # Errors
+/// What keeps it from starting; what goes wrong at the end.
+pub fn run(plan: Plan) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+        .map_err(|e| Error::io("starting threads", e))?;
+    let outcome = runtime.block_on(serve(plan));
+    runtime.shutdown_timeout(LAST_WAIT);
+    outcome
+}
+
+async fn serve(plan: Plan) -> Result<()> {
+    let data = plan.store.data.clone();
+    let opened = Opened::open(&plan.store)?;
+    let mut said = Vec::new();
+    let door = match &plan.http {
+        Some(http) => Some(open_door(http, &opened, plan.admin_password, &mut said).await?),
+        None => None,
+    };
+    let mounts = Mounts::default();
+    if let Some(mount) = &plan.mount {
+        match mounts.add(&opened.drive, &mount.source, &mount.dir, &mount.options) {
+            Ok(()) => said.push(format!("Mounted  {}", mount.dir.display())),
+            Err(error) if mount.optional && error.kind() == Kind::Unsupported => {
+                said.push(format!("No mount: {error}. Files are served over WebDAV all the same."));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    said.push(format!("Data     {}", data.display()));
+    let socket = control::listen(&data)?;
+    let serving = Serving {
+        url: door.as_ref().map(|door| door.url.clone()),
+        auth: door.as_ref().map(|door| door.web.auth.clone()),
+        shapers: door.as_ref().map(|door| door.shapers.clone()),
+        mounts,
+    };
+    let operator = Arc::new(Operator::serving(opened, serving));
+    let tls = door.as_ref().and_then(|door| door.tls.clone());
+    let tasks = Tasks::start(door, socket, operator.clone());
+    ready(&said, &data)?;
+    let until = until_told(tls, operator.clone(), plan.http.is_none()).await;
+    end(tasks, operator).await.and(until)
+}
+
+/// A listener that is bound and not yet served.
+struct Door {
+    url: String,
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+    web: Web,
+    shapers: Shapers,
+    metrics: Arc<Metrics>,
+}
+
+async fn open_door(
+    http: &ServerSettings,
+    opened: &Opened,
+    admin_password: Option<String>,
+    said: &mut Vec<String>,
+) -> Result<Door> {
+    let drive = &opened.drive;
+    let tls = http.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
+    let listener = TcpListener::bind(http.listen).await.map_err(|e| {
+        let kind = if e.kind() == std::io::ErrorKind::AddrInUse { Kind::Conflict } else { Kind::Unavailable };
+        Error::new(kind, format!("listening on {}", http.listen)).because(e)
+    })?;
+    let address = listener.local_addr().map_err(|e| Error::io("address of the listener", e))?;
+    let url = format!("{}://{address}/dav/home/", if tls.is_some() { "https" } else { "http" });
+    if let Some(password) = users::ensure_admin(drive, admin_password)? {
+        said.push(format!("User     {}, password {password} (shown only now)", users::ADMIN));
+    }
+    said.push(format!("WebDAV   {url}"));
+    let saved = limits::saved(drive)?;
+    let shapers = Shapers {
+        down: Shaper::new(http.limit_down.or(saved.down).flatten()),
+        up: Shaper::new(http.limit_up.or(saved.up).flatten()),
+    };
+    let metrics = Arc::new(Metrics::default());
+    let (uid, gid) = actor::ids();
+    let shown = Shown { drive: drive.clone(), metrics: metrics.clone(), shapers: shapers.clone() };
+    let web = Web {
+        auth: Arc::new(Auth::new(drive.clone())),
+        dav: DavService::new(drive.clone(), larder_dav::Settings::home(uid, gid, crate::random::fill)),
+        pages: pages::router(shown),
+        metrics: metrics.clone(),
+    };
+    Ok(Door { url, listener, tls, web, shapers, metrics })
+}
+
+/// Everything that runs, each with an owner: this.
+struct Tasks {
+    stop: watch::Sender<bool>,
+    listening: Option<JoinHandle<()>>,
+    others: Vec<JoinHandle<()>>,
+}
+
+impl Tasks {
+    fn start(door: Option<Door>, socket: UnixListener, operator: Arc<Operator>) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let mut others = vec![tokio::spawn(control::run(socket, operator.clone()))];
+        if let Some(period) = notify::watchdog_period() {
+            others.push(tokio::spawn(watchdog(period, operator)));
+        }
+        let listening = door.map(|door| {
+            others.push(tokio::spawn(door.shapers.down.clone().run()));
+            others.push(tokio::spawn(door.shapers.up.clone().run()));
+            let Door { listener, tls, web, shapers, metrics, .. } = door;
+            tokio::spawn(Listening { listener, tls, web, shapers, metrics }.run(stopped))
+        });
+        Self { stop, listening, others }
+    }
+
+    /// Lets requests under way end, then stops everything else.
+    async fn end(self) {
+        // An error says that nobody listens any more.
+        let _ = self.stop.send(true);
+        if let Some(listening) = self.listening {
+            let _ = listening.await;
+        }
+        for task in self.others {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+}
+
+/// Says that everything is there.
+fn ready(said: &[String], data: &std::path::Path) -> Result<()> {
+    for line in said {
+        println!("{line}");
+    }
+    println!("Ready. Ctrl-C ends it.");
+    notify::notify(&format!("READY=1\nSTATUS={}", said.join("; ")));
+    if daemon::is_child() { daemon::let_go(&data.join("larder.log")) } else { Ok(()) }
+}
+
+async fn watchdog(period: Duration, operator: Arc<Operator>) {
+    let mut ticks = tokio::time::interval(period);
+    loop {
+        ticks.tick().await;
+        let operator = operator.clone();
+        // A store that hangs keeps this from answering, and systemd starts the service anew.
+        if let Ok(Ok(_)) = tokio::task::spawn_blocking(move || operator.opened().drive.usage()).await {
+            notify::notify("WATCHDOG=1");
+        }
+    }
+}
+
+/// Returns when the process is to end. A SIGHUP reads certificates again.
+async fn until_told(tls: Option<Arc<Tls>>, operator: Arc<Operator>, mount_only: bool) -> Result<()> {
+    let listen = |kind| signal(kind).map_err(|e| Error::io("signal handler", e));
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    let mut checks = tokio::time::interval(MOUNT_CHECK);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => reload(tls.as_deref()),
+            _ = checks.tick(), if mount_only => {
+                if operator.mounts().is_none_or(|mounts| mounts.list().is_empty()) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+fn reload(tls: Option<&Tls>) {
+    match tls.map(Tls::reload) {
+        None => {}
+        Some(Ok(())) => tracing::info!("certificate read again"),
+        Some(Err(error)) => tracing::error!(%error, "the old certificate stays in use"),
+    }
+}
+
+async fn end(tasks: Tasks, operator: Arc<Operator>) -> Result<()> {
+    notify::notify("STOPPING=1");
+    let socket = control::socket_path(operator.opened().data());
+    tasks.end().await;
+    let closing = tokio::task::spawn_blocking(move || {
+        if let Some(mounts) = operator.mounts() {
+            mounts.end();
+        }
+        operator.opened().close()
+    });
+    let closed = closing.await.unwrap_or_else(|_| Err(Error::corrupt("closing the store failed")));
+    let _ = std::fs::remove_file(socket);
+    closed
+}

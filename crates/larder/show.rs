@@ -1,0 +1,164 @@
+//! Answers for people, or as JSON; progress bars where there is a terminal.
+
+use crate::request::Progress;
+use crate::time::local;
+use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
+use serde_json::Value;
+use std::time::Duration;
+
+/// How an answer looks to people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// One field a line.
+    Fields,
+    /// Words and, in turn, the names of fields.
+    Line(&'static [&'static str]),
+    /// A table of versions.
+    Versions,
+    /// A table of users.
+    Users,
+}
+
+/// Prints `answer`.
+pub fn answer(answer: &Value, look: &Look, json: bool) {
+    if json {
+        println!("{answer:#}");
+        return;
+    }
+    match look {
+        Look::Fields => fields(answer, ""),
+        Look::Line(words) => line(answer, words),
+        Look::Versions => table(answer, &["version", "modified", "size_bytes", "kind", "until"]),
+        Look::Users => table(answer, &["name", "role"]),
+    }
+}
+
+fn line(answer: &Value, words: &[&str]) {
+    let mut text = String::new();
+    for (index, word) in words.iter().enumerate() {
+        text += &if index % 2 == 0 { (*word).to_string() } else { cell(word, &answer[*word]) };
+    }
+    println!("{text}");
+    if let Some(password) = answer["password"].as_str() {
+        println!("Password {password} (shown only now)");
+    }
+}
+
+fn fields(answer: &Value, indent: &str) {
+    let Some(object) = answer.as_object() else { return };
+    let shown: Vec<_> = object.iter().filter(|(_, value)| !value.is_null()).collect();
+    let width = shown.iter().map(|(key, _)| label(key).len()).max().unwrap_or(0);
+    for (key, value) in shown {
+        match value {
+            Value::Object(_) => {
+                println!("{indent}{}", label(key));
+                fields(value, &format!("{indent}  "));
+            }
+            Value::Array(items) if items.is_empty() => println!("{indent}{:width$}  none", label(key)),
+            Value::Array(items) => {
+                println!("{indent}{}", label(key));
+                items.iter().for_each(|item| println!("{indent}  {}", cell(key, item)));
+            }
+            _ => println!("{indent}{:width$}  {}", label(key), cell(key, value)),
+        }
+    }
+}
+
+fn table(answer: &Value, columns: &[&str]) {
+    let rows = answer.as_array().map(Vec::as_slice).unwrap_or_default();
+    let head: Vec<String> = columns.iter().map(|column| label(column)).collect();
+    let body = rows.iter().map(|row| columns.iter().map(|column| cell(column, &row[*column])).collect());
+    let lines: Vec<Vec<String>> = std::iter::once(head).chain(body).collect();
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    for line in &lines {
+        let cells: Vec<String> =
+            line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        println!("{}", cells.join("  ").trim_end());
+    }
+}
+
+fn label(key: &str) -> String {
+    let words = key.trim_end_matches("_bytes").trim_end_matches("_ms").replace('_', " ");
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+fn cell(key: &str, value: &Value) -> String {
+    match value {
+        Value::Null if key == "until" => "current".to_string(),
+        Value::Null => "-".to_string(),
+        Value::Bool(yes) => if *yes { "yes" } else { "no" }.to_string(),
+        Value::Number(number) if key.ends_with("_bytes") => number.as_u64().map_or_else(|| "-".into(), size),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => local(text),
+        Value::Array(_) | Value::Object(_) => value.to_string(),
+    }
+}
+
+/// `bytes` with a unit.
+pub fn size(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut amount = bytes as f64;
+    let mut unit = 0;
+    while amount >= 1024.0 && unit + 1 < units.len() {
+        amount /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{amount:.1} {}", units[unit]) }
+}
+
+/// A progress bar that appears with the first progress, on a terminal only.
+#[derive(Default)]
+pub struct Bar(Mutex<Option<ProgressBar>>);
+
+impl Bar {
+    /// Shows `step`.
+    pub fn show(&self, step: &Progress) {
+        let mut bar = self.0.lock();
+        let bar = bar.get_or_insert_with(|| {
+            // indicatif draws on standard error, and only where that is a terminal.
+            let bar = ProgressBar::new(0);
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        });
+        let numbers =
+            if step.bytes { "{bytes}/{total_bytes} {bytes_per_sec} {eta}" } else { "{pos}/{len} {eta}" };
+        let template = match step.total {
+            0 => "{spinner} {msg}".to_string(),
+            _ => format!("{{msg}} {{wide_bar}} {numbers}"),
+        };
+        if let Ok(style) = ProgressStyle::with_template(&template) {
+            bar.set_style(style);
+        }
+        bar.set_message(step.what.clone());
+        bar.set_length(step.total);
+        bar.set_position(step.done);
+    }
+
+    /// Takes it away.
+    pub fn end(&self) {
+        if let Some(bar) = self.0.lock().take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(
+            (size(17), size(1536), size(3 << 30)),
+            ("17 B".into(), "1.5 KiB".into(), "3.0 GiB".into())
+        );
+    }
+
+    #[test]
+    fn labels_are_words() {
+        assert_eq!((label("used_bytes"), label("pid")), ("Used".to_string(), "Pid".to_string()));
+    }
+}

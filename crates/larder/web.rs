@@ -1,0 +1,84 @@
+//! One request: who sends it, and which part answers.
+
+use crate::auth::{Auth, Refusal};
+use crate::metrics::Metrics;
+use crate::users::{Role, User};
+use axum::Router;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, Request, header};
+use hyper::body::Incoming;
+use larder_dav::DavService;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+use tower_service::Service;
+
+/// What RFC 7617 asks for: the realm, and that names and passwords are UTF-8.
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"Larder\", charset=\"UTF-8\"");
+
+/// Everything that answers requests.
+#[derive(Clone)]
+pub struct Web {
+    /// Who is who.
+    pub auth: Arc<Auth>,
+    /// WebDAV.
+    pub dav: DavService,
+    /// The rest.
+    pub pages: Router,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Web {
+    /// Answers `request` from `address`.
+    pub async fn answer(mut self, request: Request<Incoming>, address: IpAddr) -> Response {
+        let started = Instant::now();
+        let method = request.method().clone();
+        let path = request.uri().path();
+        let response = if path == "/dav" || path.starts_with("/dav/") {
+            self.dav(request, address).await
+        } else {
+            match self.pages.call(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            }
+        };
+        self.metrics.answered(method.as_str(), response.status().as_u16(), started.elapsed());
+        tracing::debug!(%method, status = response.status().as_u16(), "answered");
+        response
+    }
+
+    async fn dav(&self, request: Request<Incoming>, address: IpAddr) -> Response {
+        match self.auth.identify(request.headers(), address).await {
+            Ok(user) => self.dav.handle(request, dav_user(user)).await.map(Body::new),
+            Err(refusal) => self.refuse(&refusal, address),
+        }
+    }
+
+    fn refuse(&self, refusal: &Refusal, address: IpAddr) -> Response {
+        self.metrics.unauthorized.fetch_add(1, Ordering::Relaxed);
+        let (status, wait_s) = refusal.status();
+        if let Refusal::TooMany(wait_s) = refusal {
+            tracing::warn!(%address, wait_s, "too many wrong passwords");
+        }
+        let mut response = (status, format!("{status}\n")).into_response();
+        if *refusal == Refusal::Unknown {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, CHALLENGE);
+        }
+        if let Some(wait_s) = wait_s {
+            response.headers_mut().insert(header::RETRY_AFTER, wait_s.into());
+        }
+        response
+    }
+}
+
+fn dav_user(user: User) -> larder_dav::User {
+    let role = match user.role {
+        Role::Owner => larder_dav::Role::Owner,
+        Role::Editor => larder_dav::Role::Editor,
+        Role::Viewer => larder_dav::Role::Viewer,
+    };
+    larder_dav::User { name: user.name, role }
+}
