@@ -64,6 +64,8 @@ pub struct Payload {
     pub raw_len: u32,
     /// Bytes as stored.
     pub bytes: Vec<u8>,
+    /// For a META record: edits in it.
+    pub edits: usize,
 }
 
 /// The lock on the end of the log.
@@ -241,7 +243,7 @@ impl Appending<'_> {
             headers.push(header);
         }
         self.make_room_behind(&mut waiting, HEADER_BYTES)?;
-        let end = Payload { flags: 0, raw_len: payloads.len() as u32, bytes: Vec::new() };
+        let end = Payload { flags: 0, raw_len: payloads.len() as u32, bytes: Vec::new(), edits: 0 };
         let header = self.header(RecordKind::Commit, &end, crc_of_crcs, waiting.len());
         waiting.extend_from_slice(&format.encode(&header));
         self.write(&mut [IoSlice::new(&waiting)])?;

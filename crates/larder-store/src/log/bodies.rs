@@ -55,7 +55,9 @@ impl Engine {
         let Some(slot) = self.slot(&slot::chunk_key(id))? else { return Ok(None) };
         match Slot::decode(&slot)? {
             Slot::Chunk(location) => Ok(Some(location)),
-            Slot::Inline(_) | Slot::Pointer(_) => Err(Error::corrupt(format!("index entry of chunk {id}"))),
+            Slot::Inline(_) | Slot::Sealed(_) | Slot::Pointer(_) => {
+                Err(Error::corrupt(format!("index entry of chunk {id}")))
+            }
         }
     }
 
@@ -105,9 +107,7 @@ impl Engine {
         }
         let full = tables.active.bytes() >= self.settings.memtable_bytes;
         drop(tables);
-        let end = head.end();
-        head.release();
-        self.after_append(full, end);
+        self.appended(head, full);
         Ok(Put::New { stored_bytes: (HEADER_BYTES + stored.len()) as u64 })
     }
 

@@ -16,6 +16,7 @@ impl Engine {
     /// `NoSpace` and others of the disk: then the memtable still has it. `Corrupt` where the index failed.
     pub fn checkpoint(&self) -> Result<()> {
         let mut superblock = self.superblock.lock();
+        self.work.lock().wanted = false;
         let outcome = self.checkpoint_with(&mut superblock);
         let mut work = self.work.lock();
         work.tried += 1;
@@ -36,8 +37,10 @@ impl Engine {
                 return;
             }
             work.wanted = false;
+            let rebuild = work.rebuild;
             drop(work);
-            if let Err(error) = self.checkpoint() {
+            let outcome = if rebuild { self.rebuild() } else { self.checkpoint() };
+            if let Err(error) = outcome {
                 tracing::warn!(%error, "checkpoint failed; it is tried again with the next change");
             }
         }
@@ -71,7 +74,7 @@ impl Engine {
             self.lose_index(superblock, &error);
             return Err(error);
         }
-        let hash = index::fingerprint(&self.disk.path(index::FOLDER));
+        let hash = index::fingerprint(index.folder());
         next.index = IndexState::Sealed(hash.ok_or_else(|| Error::corrupt("the index has no files"))?);
         next.checkpoint = end;
         self.disk.replace(superblock::NAME, &next.encode())?;
@@ -82,7 +85,7 @@ impl Engine {
 
     /// Notes that the index must be made again; what it holds is served as long as it can be read.
     fn lose_index(&self, superblock: &mut Superblock, error: &Error) {
-        tracing::error!(%error, "the index failed; it is made again at the next start or by a rebuild");
+        self.index_failed(error);
         superblock.index = IndexState::Lost;
         if let Err(error) = self.disk.replace(superblock::NAME, &superblock.encode()) {
             tracing::error!(%error, "and the superblock cannot say so");
@@ -107,8 +110,8 @@ impl Engine {
         self.checkpoint()?;
         let mut superblock = self.superblock.lock();
         let end = self.appender.end();
-        let folder = self.disk.path(index::FOLDER);
         let Some(index) = self.index.write().take() else { return Ok(()) };
+        let folder = index.folder().to_owned();
         let Some(index) = Arc::into_inner(index) else { return Ok(()) };
         // sled writes a little more when it is dropped.
         drop(index);

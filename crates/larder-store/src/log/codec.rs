@@ -1,8 +1,10 @@
 //! From plain bytes to a record's payload and back: compression, then encryption.
 
 use super::appender::Payload;
-use super::record::{ENCRYPTED, ZSTD};
+use super::edits;
+use super::record::{ENCRYPTED, Header, ZSTD};
 use super::seal::Seal;
+use super::slot::{self, Location, Slot};
 use larder_core::{ChunkId, Error, Result};
 use parking_lot::Mutex;
 use zstd::bulk::{Compressor, Decompressor};
@@ -40,9 +42,9 @@ impl Codec {
         match &self.seal {
             Some(seal) => {
                 let bytes = seal.seal(packed.as_deref().unwrap_or(body));
-                Some(Payload { flags: flags | ENCRYPTED, raw_len, bytes })
+                Some(Payload { flags: flags | ENCRYPTED, raw_len, bytes, edits: 0 })
             }
-            None => packed.map(|bytes| Payload { flags, raw_len, bytes }),
+            None => packed.map(|bytes| Payload { flags, raw_len, bytes, edits: 0 }),
         }
     }
 
@@ -62,8 +64,8 @@ impl Codec {
     pub fn encode_meta(&self, plain: Vec<u8>) -> Payload {
         let raw_len = plain.len() as u32;
         match &self.seal {
-            Some(seal) => Payload { flags: ENCRYPTED, raw_len, bytes: seal.seal(&plain) },
-            None => Payload { flags: 0, raw_len, bytes: plain },
+            Some(seal) => Payload { flags: ENCRYPTED, raw_len, bytes: seal.seal(&plain), edits: 0 },
+            None => Payload { flags: 0, raw_len, bytes: plain, edits: 0 },
         }
     }
 
@@ -73,6 +75,27 @@ impl Codec {
     /// `Corrupt`.
     pub fn decode_meta(&self, flags: u8, stored: Vec<u8>) -> Result<Vec<u8>> {
         self.open(flags, stored)
+    }
+
+    /// What the index keeps for a value that the META record of `header` holds: a long one stays there.
+    pub fn slot(&self, header: &Header, value: &[u8]) -> Vec<u8> {
+        match &self.seal {
+            _ if edits::is_long(value) => Location::of(header).pointer_slot(),
+            Some(seal) => slot::sealed(&seal.seal(value)),
+            None => slot::inline(value),
+        }
+    }
+
+    /// The value that a slot holds; `None` where it holds the place of a record.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub fn value(&self, slot: Slot<'_>) -> Result<Option<Vec<u8>>> {
+        match slot {
+            Slot::Inline(value) => Ok(Some(value.to_vec())),
+            Slot::Sealed(value) => self.open(ENCRYPTED, value.to_vec()).map(Some),
+            Slot::Pointer(_) | Slot::Chunk(_) => Ok(None),
+        }
     }
 
     fn open(&self, flags: u8, stored: Vec<u8>) -> Result<Vec<u8>> {

@@ -1,6 +1,6 @@
 //! The parts of an open store, and what reading and writing the index's key space have in common.
 
-use super::appender::{Appender, Payload};
+use super::appender::{Appender, Appending, Payload};
 use super::codec::Codec;
 use super::disk::Disk;
 use super::edits;
@@ -8,7 +8,7 @@ use super::index::Index;
 use super::position::Position;
 use super::segments::Segments;
 use super::settings::Settings;
-use super::slot::{self, Location, Slot};
+use super::slot::{Location, Slot};
 use super::superblock::Superblock;
 use super::tables::Tables;
 use crate::chunks::Leases;
@@ -38,6 +38,8 @@ pub struct Engine {
     pub reserve_checked: AtomicU64,
     pub work: Mutex<Work>,
     pub work_changed: Condvar,
+    /// Collecting, scrubbing and rebuilding take turns.
+    pub maintenance: Mutex<()>,
     /// The index was made again when the store was opened.
     pub rebuilt: bool,
 }
@@ -47,6 +49,8 @@ pub struct Engine {
 pub struct Work {
     /// A checkpoint is wanted.
     pub wanted: bool,
+    /// The index failed and must be made again.
+    pub rebuild: bool,
     /// The store is being closed.
     pub closing: bool,
     /// Checkpoints tried.
@@ -66,7 +70,8 @@ impl Engine {
         if let Some(found) = self.tables.read().find(key) {
             return Ok(found.cloned());
         }
-        Ok(self.index()?.get(key)?.map(|slot| slot.to_vec()))
+        let found = self.index()?.get(key).inspect_err(|error| self.index_failed(error))?;
+        Ok(found.map(|slot| slot.to_vec()))
     }
 
     /// Returns the value of a key of the catalog.
@@ -77,7 +82,7 @@ impl Engine {
         let Some(mut slot) = self.slot(key)? else { return Ok(None) };
         loop {
             let location = match Slot::decode(&slot)? {
-                Slot::Inline(value) => return Ok(Some(value.to_vec())),
+                found @ (Slot::Inline(_) | Slot::Sealed(_)) => return self.codec.value(found),
                 Slot::Pointer(location) => location,
                 Slot::Chunk(_) => return Err(Error::invalid("the key of a chunk")),
             };
@@ -102,7 +107,9 @@ impl Engine {
         let mut kept = Vec::with_capacity(pairs.len());
         for (key, slot) in pairs.drain(..) {
             match Slot::decode(&slot)? {
-                Slot::Inline(value) => kept.push((key, value.to_vec())),
+                found @ (Slot::Inline(_) | Slot::Sealed(_)) => {
+                    kept.extend(self.codec.value(found)?.map(|value| (key, value)));
+                }
                 // Gone since: as if the scan had been later.
                 Slot::Pointer(_) => kept.extend(self.value(&key)?.map(|value| (key, value))),
                 Slot::Chunk(_) => return Err(Error::invalid("the keys of chunks")),
@@ -124,13 +131,15 @@ impl Engine {
         // Held to the end: a scan sees whole commits only, and no checkpoint ends meanwhile.
         let tables = self.tables.read();
         let below = self.index()?;
-        tables.merge(start, below.range(start), |key, slot| {
-            let inside = key.starts_with(prefix);
-            if inside {
-                pairs.push((key.to_vec(), slot.to_vec()));
-            }
-            inside && pairs.len() < limit
-        })?;
+        tables
+            .merge(start, below.range(start), |key, slot| {
+                let inside = key.starts_with(prefix);
+                if inside {
+                    pairs.push((key.to_vec(), slot.to_vec()));
+                }
+                inside && pairs.len() < limit
+            })
+            .inspect_err(|error| self.index_failed(error))?;
         Ok(pairs)
     }
 
@@ -140,27 +149,27 @@ impl Engine {
     /// `NoSpace` and others of the disk; then nothing changed.
     pub fn apply(&self, batch: Batch) -> Result<Position> {
         self.await_room()?;
-        let parts = edits::encode(&batch);
-        let counts: Vec<usize> = parts.iter().map(|part| part.edits).collect();
-        let payloads: Vec<Payload> =
-            parts.into_iter().map(|part| self.codec.encode_meta(part.bytes)).collect();
+        let payloads = self.payloads(&batch);
         let mut head = self.appender.lock()?;
         let headers = head.batch(&payloads)?;
         let mut tables = self.tables.write();
         let mut edits = batch.edits.into_iter();
-        for (header, count) in headers.iter().zip(counts) {
-            for (key, value) in edits.by_ref().take(count) {
-                tables
-                    .active
-                    .set(key, value.map(|value| slot::of_value(header, &value, edits::is_long(&value))));
+        for (header, payload) in headers.iter().zip(&payloads) {
+            for (key, value) in edits.by_ref().take(payload.edits) {
+                tables.active.set(key, value.map(|value| self.codec.slot(header, &value)));
             }
         }
         let full = tables.active.bytes() >= self.settings.memtable_bytes;
         drop(tables);
         let end = head.end();
-        head.release();
-        self.after_append(full, end);
+        self.appended(head, full);
         Ok(end)
+    }
+
+    /// Makes the payloads of a batch.
+    pub fn payloads(&self, batch: &Batch) -> Vec<Payload> {
+        let parts = edits::encode(batch).into_iter();
+        parts.map(|part| Payload { edits: part.edits, ..self.codec.encode_meta(part.bytes) }).collect()
     }
 
     /// Waits while both memtables are full.
@@ -171,29 +180,33 @@ impl Engine {
         let full = |tables: &Tables| {
             tables.frozen.is_some() && tables.active.bytes() >= self.settings.memtable_bytes
         };
-        if !full(&self.tables.read()) {
-            return Ok(());
-        }
-        let mut work = self.work.lock();
-        let tried = work.tried;
-        while full(&self.tables.read()) {
-            if work.tried > tried
-                && let Some(error) = &work.failed
-            {
+        let mut waited_for = None;
+        loop {
+            // Read before the tables: a checkpoint that ends after this is not missed.
+            let tried = self.work.lock().tried;
+            if !full(&self.tables.read()) {
+                return Ok(());
+            }
+            let mut work = self.work.lock();
+            if let (true, Some(error)) = (waited_for.is_some_and(|tried| tried < work.tried), &work.failed) {
                 return Err(Error::new(error.kind(), format!("no room for changes: {error}")));
             }
             if work.closing {
                 return Err(Error::unavailable("the store is being closed"));
             }
+            waited_for.get_or_insert(tried);
             work.wanted = true;
             self.work_changed.notify_all();
-            self.work_changed.wait(&mut work);
+            while work.tried == tried && !work.closing {
+                self.work_changed.wait(&mut work);
+            }
         }
-        Ok(())
     }
 
-    /// Asks for a checkpoint where one is due.
-    pub fn after_append(&self, full: bool, end: Position) {
+    /// Lets go of the end of the log, and asks for a checkpoint where one is due; `full` says whether the memtable is.
+    pub fn appended(&self, head: Appending<'_>, full: bool) {
+        let end = head.end();
+        head.release();
         let mut work = self.work.lock();
         let segments = u64::from(end.segment() - work.checkpoint.segment());
         let grown = segments * u64::from(self.settings.segment_bytes) + u64::from(end.offset());

@@ -11,7 +11,8 @@ use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-/// Folder of the index.
+/// Folder of the indexes: one, and while it is being made again its successor, each in a numbered folder of its own.
+/// sled writes by path even while it is dropped, so an index never takes the place of another.
 pub const FOLDER: &str = "index";
 /// Operations of one sled batch: 20,000 of them take 2 to 4 GiB of memory, 100 almost none.
 const BATCH_OPS: usize = 100;
@@ -40,6 +41,43 @@ impl Index {
         Ok(Self { db, folder: folder.to_owned() })
     }
 
+    /// Deletes every index below `root` and makes an empty one.
+    ///
+    /// # Errors
+    /// Those of the disk; `Corrupt` where sled panics or refuses.
+    pub fn fresh(root: &Path, cache_bytes: u64) -> Result<Self> {
+        let next = Self::next_to(root, cache_bytes)?;
+        next.remove_others(root);
+        Ok(next)
+    }
+
+    /// Makes an empty index below `root` that is newer than those there.
+    ///
+    /// # Errors
+    /// Those of the disk; `Corrupt` where sled panics or refuses.
+    pub fn next_to(root: &Path, cache_bytes: u64) -> Result<Self> {
+        let number = numbers(root).into_iter().max().unwrap_or(0) + 1;
+        let folder = root.join(format!("{number:08}"));
+        std::fs::create_dir_all(&folder).map_err(|e| Error::io(format!("make {}", folder.display()), e))?;
+        Self::open(&folder, cache_bytes)
+    }
+
+    /// Deletes every index below `root` but this.
+    pub fn remove_others(&self, root: &Path) {
+        for folder in numbers(root).into_iter().map(|n| root.join(format!("{n:08}"))) {
+            if folder != self.folder
+                && let Err(error) = std::fs::remove_dir_all(&folder)
+            {
+                tracing::warn!(%error, "cannot delete an old index");
+            }
+        }
+    }
+
+    /// Where its files are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Returns the slot of `key`.
     ///
     /// # Errors
@@ -51,8 +89,8 @@ impl Index {
     /// The pairs from `start` on, in key order.
     pub fn range(&self, start: Bound<&[u8]>) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec)>> {
         let start = match start {
-            Bound::Unbounded => Bound::Excluded(GENERATION),
-            bound => bound,
+            Bound::Included(key) | Bound::Excluded(key) if key > GENERATION => start,
+            _ => Bound::Excluded(GENERATION),
         };
         let mut range = guard(|| Ok(self.db.range::<&[u8], _>((start, Bound::Unbounded))));
         std::iter::from_fn(move || match &mut range {
@@ -101,6 +139,11 @@ impl Index {
     }
 }
 
+/// The folder of the newest index below `root`.
+pub fn newest(root: &Path) -> Option<PathBuf> {
+    numbers(root).into_iter().max().map(|number| root.join(format!("{number:08}")))
+}
+
 /// Makes sled's files durable: its own flush is sync_file_range(2).
 ///
 /// # Errors
@@ -132,6 +175,11 @@ pub fn drop_snapshots(folder: &Path) {
             tracing::warn!(%error, "cannot delete a snapshot of the index");
         }
     }
+}
+
+fn numbers(root: &Path) -> Vec<u32> {
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 fn no_blobs(folder: &Path) -> bool {

@@ -8,26 +8,34 @@ mod appender;
 mod bodies;
 mod checkpoint;
 mod codec;
+mod collect;
 mod disk;
 mod edits;
 mod engine;
 mod feed;
 mod index;
+mod moving;
 mod position;
+mod rebuild;
 mod record;
 mod recover;
 mod replay;
+mod scrub;
 mod seal;
 mod segments;
 mod settings;
 mod slot;
+mod stats;
 mod superblock;
 mod tables;
 mod tape;
 mod walk;
 
 pub use appender::SyncStats;
+pub use collect::{Collected, Mark, Pace};
+pub use scrub::Scrubbed;
 pub use settings::{Parts, Settings};
+pub use stats::{SegmentStats, Stats};
 pub use tape::{Action, Event, Tape};
 
 use crate::catalog::{Change, Cursor};
@@ -93,6 +101,47 @@ impl LogStore {
     /// Those of the disk.
     pub fn checkpoint(&self) -> Result<()> {
         self.engine.checkpoint()
+    }
+
+    /// Drops every chunk that `mark` does not mark and no lease holds, and compacts segments that hold little of
+    /// use. Reads and writes go on meanwhile.
+    ///
+    /// # Errors
+    /// Those of `mark`: then nothing went; those of the disk: then what was done so far stays done.
+    pub fn collect(&self, mark: impl FnOnce(Mark<'_>) -> Result<()>, pace: Pace<'_>) -> Result<Collected> {
+        self.engine.collect(mark, pace)
+    }
+
+    /// Reads and checks everything. Damaged chunks are set aside: reading one answers `Corrupt`, putting it heals it.
+    ///
+    /// # Errors
+    /// Those of the index; reading errors count as damage.
+    pub fn scrub(&self, pace: Pace<'_>) -> Result<Scrubbed> {
+        self.engine.scrub(pace)
+    }
+
+    /// Makes the index again from the log, equal to what it was. Reads and writes go on meanwhile.
+    ///
+    /// # Errors
+    /// Those of the disk; then the old index stays in use.
+    pub fn rebuild(&self) -> Result<()> {
+        self.engine.rebuild()
+    }
+
+    /// Counts what the store holds; reads the whole index.
+    ///
+    /// # Errors
+    /// Those of the index and the disk.
+    pub fn stats(&self) -> Result<Stats> {
+        self.engine.stats()
+    }
+
+    /// Returns a hash of everything in the index: equal for equal stores, whatever the index went through.
+    ///
+    /// # Errors
+    /// Those of the index.
+    pub fn digest(&self) -> Result<[u8; 32]> {
+        self.engine.digest()
     }
 
     /// How syncing the log went so far.

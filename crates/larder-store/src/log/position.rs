@@ -7,6 +7,9 @@ use std::fmt;
 pub struct Position(pub u64);
 
 impl Position {
+    /// Behind everything.
+    pub const MAX: Position = Position(u64::MAX);
+
     /// The byte `offset` of segment `segment`.
     pub fn new(segment: u32, offset: u32) -> Self {
         Self(u64::from(segment) << 32 | u64::from(offset))

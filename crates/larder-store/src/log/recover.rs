@@ -10,14 +10,14 @@ use super::engine::{Engine, Work};
 use super::index::{self, Index};
 use super::position::Position;
 use super::record::{Format, HEADER_BYTES};
-use super::replay::{Damage, Found, Replayed, replay};
+use super::replay::{Damage, Refill, Replayed, replay};
 use super::segments::{self, Segments};
 use super::settings::{Parts, Settings};
-use super::slot::{self, QUARANTINED};
+use super::slot::QUARANTINED;
 use super::superblock::{self, IndexState, Superblock};
-use super::tables::{Table, Tables};
+use super::tables::Tables;
 use crate::chunks::Leases;
-use larder_core::{Error, Result};
+use larder_core::{Error, Kind, Result};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -25,6 +25,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 /// Where the log of a new store begins.
 const BEGIN: Position = Position(1 << 32 | HEADER_BYTES as u64);
+
+/// More segments than a power cut can take whole, names and all: the kernel starts to write what is older than 30 s.
+const LOST_SEGMENTS_MAX: u32 = 64;
 
 /// Opens the store in `disk`, which this process has locked.
 ///
@@ -42,7 +45,7 @@ pub fn recover(disk: Disk, settings: Settings, parts: &Parts) -> Result<Engine> 
     let rebuilt = opened.is_none();
     let index = match opened {
         Some(index) => index,
-        None => fresh_index(&disk, &settings)?,
+        None => Index::fresh(&disk.path(index::FOLDER), settings.index_cache_bytes)?,
     };
     let checkpoint = superblock.checkpoint;
     let from = if rebuilt { first(&segments) } else { checkpoint };
@@ -50,17 +53,22 @@ pub fn recover(disk: Disk, settings: Settings, parts: &Parts) -> Result<Engine> 
         true => Damage::Skipped,
         false => Damage::Ends,
     };
-    let mut table =
-        Refill { table: Table::default(), index: &index, rebuilt, settings: &settings, quarantined: false };
-    table.quarantined = !rebuilt && has_quarantined(&index)?;
-    let replayed = replay(&segments, &codec, from, damage_at, |found| table.take(found))?;
-    let (active, quarantined) = (table.table, table.quarantined);
+    let mut refill = Refill::new(&index, has_quarantined(&index)?);
+    refill.spill_at = rebuilt.then_some(settings.memtable_bytes);
+    let replayed = replay(&segments, &codec, from..Position::MAX, damage_at, |found| refill.take(found))?;
+    let (active, quarantined) = (refill.table, refill.quarantined);
     tell(&replayed, rebuilt, from);
-    let end = settle_end(&segments, &replayed, same_boot, checkpoint)?;
+    let end = settle_end(&segments, &replayed, same_boot || superblock.clean, checkpoint)?;
     superblock.boot = boot;
     superblock.clean = false;
     superblock.index = if rebuilt { IndexState::Lost } else { superblock.index };
-    disk.replace(superblock::NAME, &superblock.encode())?;
+    match disk.replace(superblock::NAME, &superblock.encode()) {
+        // A full disk does not keep a store from opening. The old superblock only makes the next start more careful.
+        Err(error) if error.kind() == Kind::NoSpace => {
+            tracing::warn!(%error, "the superblock is not renewed")
+        }
+        outcome => outcome?,
+    }
     let appender = Appender::open(segments.clone(), settings.segment_bytes, end, from.min(checkpoint))?;
     let work = Work { checkpoint: if rebuilt { BEGIN } else { checkpoint }, ..Work::default() };
     Ok(Engine {
@@ -77,6 +85,7 @@ pub fn recover(disk: Disk, settings: Settings, parts: &Parts) -> Result<Engine> 
         reserve_checked: AtomicU64::new(0),
         work: Mutex::new(work),
         work_changed: Condvar::new(),
+        maintenance: Mutex::new(()),
         rebuilt,
     })
 }
@@ -121,7 +130,7 @@ fn load(disk: &Disk, parts: &Parts, codec: &Codec, boot: [u8; 16]) -> Result<Sup
 
 /// The index, if the superblock and what is on the disk allow to trust it.
 fn trusted(disk: &Disk, settings: &Settings, superblock: &Superblock, same_boot: bool) -> Option<Index> {
-    let folder = disk.path(index::FOLDER);
+    let folder = index::newest(&disk.path(index::FOLDER))?;
     let whole = match superblock.index {
         IndexState::Sealed(hash) => same_boot || index::fingerprint(&folder) == Some(hash),
         IndexState::Applying => same_boot,
@@ -144,52 +153,16 @@ fn trusted(disk: &Disk, settings: &Settings, superblock: &Superblock, same_boot:
     opened.inspect_err(|error| tracing::warn!(%error, "the index cannot be used")).ok()
 }
 
-fn fresh_index(disk: &Disk, settings: &Settings) -> Result<Index> {
-    let folder = disk.path(index::FOLDER);
-    match std::fs::remove_dir_all(&folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            return Err(Error::io(format!("delete {}", folder.display()), e));
-        }
-        _ => {}
-    }
-    Index::open(&folder, settings.index_cache_bytes)
-}
-
-/// Takes what replay finds, and moves it to the index where that is being made again.
-struct Refill<'a> {
-    table: Table,
-    index: &'a Index,
-    rebuilt: bool,
-    settings: &'a Settings,
-    quarantined: bool,
-}
-
-impl Refill<'_> {
-    fn take(&mut self, found: Found) -> Result<()> {
-        self.quarantined |= found.key.first() == Some(&QUARANTINED);
-        if self.quarantined && found.key.first() == Some(&slot::CHUNK) && found.slot.is_some() {
-            // A chunk that was put again after scrub had found it damaged.
-            self.table.set(slot::quarantine_key(&slot::chunk_of(&found.key)?), None);
-        }
-        self.table.set(found.key, found.slot);
-        if self.rebuilt && self.table.bytes() >= self.settings.memtable_bytes {
-            self.index.apply(&self.table)?;
-            self.table = Table::default();
-        }
-        Ok(())
-    }
-}
-
 /// Cuts the log behind what counts, and says where it goes on.
 fn settle_end(
     segments: &Segments,
     replayed: &Replayed,
-    same_boot: bool,
+    nothing_lost: bool,
     checkpoint: Position,
 ) -> Result<Position> {
     let end = replayed.end.max(checkpoint);
-    let last = segments.numbers().last().copied();
-    if same_boot || !replayed.damaged {
+    let last = segments.numbers().last().copied().unwrap_or(end.segment());
+    if nothing_lost {
         return Ok(end);
     }
     for number in segments.numbers().into_iter().filter(|number| *number > end.segment()) {
@@ -200,8 +173,8 @@ fn settle_end(
         file.truncate(end.offset().into())?;
         file.sync()?;
     }
-    // A number that was never used: cursors of the feed that point behind the cut are then seen to be void.
-    Ok(Position::new(last.unwrap_or(end.segment()) + 1, HEADER_BYTES as u32))
+    // Numbers that were never used: cursors of the feed that point behind the cut are then seen to be void.
+    Ok(Position::new(last + LOST_SEGMENTS_MAX, HEADER_BYTES as u32))
 }
 
 fn first(segments: &Segments) -> Position {

@@ -2,12 +2,15 @@
 
 use super::codec::Codec;
 use super::edits;
+use super::index::Index;
 use super::position::Position;
 use super::record::{HEADER_BYTES, Header, RecordKind};
 use super::segments::Segments;
 use super::slot::{self, Location};
+use super::tables::Table;
 use super::walk::Walk;
 use larder_core::Result;
+use std::ops::Range;
 
 /// What replay does where a record is not whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,24 +47,26 @@ struct Replay<'a, F> {
     sink: F,
     pending: Vec<(Header, Vec<u8>)>,
     replayed: Replayed,
+    to: Position,
 }
 
-/// Replays the log from `from` on: hands `sink` each edit of whole batches and each chunk, in order. `damage_from`
-/// says from where on a record that is not whole ends the log.
+/// Replays the log of `span`: hands `sink` each edit of whole batches and each chunk, in order. `damage_at` says what
+/// a record that is not whole means.
 ///
 /// # Errors
 /// Those of `sink` and of the disk; `Corrupt` where a whole record cannot be decoded.
 pub fn replay(
     segments: &Segments,
     codec: &Codec,
-    from: Position,
+    span: Range<Position>,
     damage_at: impl Fn(Position) -> Damage,
     sink: impl FnMut(Found) -> Result<()>,
 ) -> Result<Replayed> {
+    let Range { start: from, end: to } = span;
     let replayed = Replayed { end: from, ..Replayed::default() };
-    let mut replay = Replay { codec, sink, pending: Vec::new(), replayed };
-    let numbers: Vec<u32> = segments.numbers().into_iter().filter(|n| *n >= from.segment()).collect();
-    for number in numbers {
+    let mut replay = Replay { codec, sink, pending: Vec::new(), replayed, to };
+    let wanted = from.segment()..=to.segment();
+    for number in segments.numbers().into_iter().filter(|n| wanted.contains(n)) {
         let mut walk = Walk::open(segments, from.max(Position::new(number, HEADER_BYTES as u32)))?;
         if replay.segment(&mut walk, &damage_at)? {
             break;
@@ -73,7 +78,7 @@ pub fn replay(
 impl<F: FnMut(Found) -> Result<()>> Replay<'_, F> {
     /// Returns whether the log ends in this segment.
     fn segment(&mut self, walk: &mut Walk, damage_at: &impl Fn(Position) -> Damage) -> Result<bool> {
-        while !walk.at_end() {
+        while !walk.at_end() && walk.position() < self.to {
             let damage = damage_at(walk.position());
             let mut header = walk.header()?;
             let mut payload = Vec::new();
@@ -138,8 +143,44 @@ impl<F: FnMut(Found) -> Result<()>> Replay<'_, F> {
     fn part(&mut self, header: &Header, payload: Vec<u8>) -> Result<()> {
         let plain = self.codec.decode_meta(header.flags, payload)?;
         for (key, value) in edits::decode(&plain)?.edits {
-            let slot = value.map(|value| slot::of_value(header, value, edits::is_long(value)));
+            let slot = value.map(|value| self.codec.slot(header, value));
             (self.sink)(Found { key: key.to_vec(), slot })?;
+        }
+        Ok(())
+    }
+}
+
+/// Collects what replay finds in a table, and spills it to an index that is being made again.
+pub struct Refill<'a> {
+    /// What was found and is not in the index.
+    pub table: Table,
+    /// Moves the table to the index at this size; `None` for an index that is in use.
+    pub spill_at: Option<usize>,
+    /// A chunk is quarantined, or was.
+    pub quarantined: bool,
+    index: &'a Index,
+}
+
+impl<'a> Refill<'a> {
+    /// Starts with an empty table over `index`.
+    pub fn new(index: &'a Index, quarantined: bool) -> Self {
+        Self { table: Table::default(), spill_at: None, quarantined, index }
+    }
+
+    /// Takes an edit.
+    ///
+    /// # Errors
+    /// Those of the index.
+    pub fn take(&mut self, found: Found) -> Result<()> {
+        self.quarantined |= found.key.first() == Some(&slot::QUARANTINED);
+        if self.quarantined && found.key.first() == Some(&slot::CHUNK) && found.slot.is_some() {
+            // A chunk that was put again after scrub had found it damaged.
+            self.table.set(slot::quarantine_key(&slot::chunk_of(&found.key)?), None);
+        }
+        self.table.set(found.key, found.slot);
+        if self.spill_at.is_some_and(|limit| self.table.bytes() >= limit) {
+            self.index.apply(&self.table)?;
+            self.table = Table::default();
         }
         Ok(())
     }

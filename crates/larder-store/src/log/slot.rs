@@ -2,7 +2,7 @@
 //!
 //! | offset | bytes | what |
 //! |---|---|---|
-//! | 0 | 1 | 0: the value follows; 1: where a META record holds the value; 2: where a chunk lies |
+//! | 0 | 1 | 0: the value follows; 1: where a META record holds the value; 2: where a chunk lies; 3: the value follows, encrypted |
 //! | 1 | 8 | offset in the segment and number of the segment, little endian |
 //! | 9 | 4 | bytes of the payload as stored |
 //! | 13 | 4 | bytes of the payload in plain |
@@ -20,6 +20,7 @@ pub const QUARANTINED: u8 = b'q';
 const INLINE: u8 = 0;
 const POINTER: u8 = 1;
 const LOCATION: u8 = 2;
+const SEALED: u8 = 3;
 
 /// Where a record lies, with what it takes to read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +68,8 @@ impl Location {
 pub enum Slot<'a> {
     /// The value.
     Inline(&'a [u8]),
+    /// The value, encrypted.
+    Sealed(&'a [u8]),
     /// The META record whose only edit has the value.
     Pointer(Location),
     /// The CHUNK record.
@@ -81,6 +84,7 @@ impl<'a> Slot<'a> {
     pub fn decode(bytes: &'a [u8]) -> Result<Self> {
         match bytes.split_first() {
             Some((&INLINE, value)) => Ok(Slot::Inline(value)),
+            Some((&SEALED, value)) => Ok(Slot::Sealed(value)),
             Some((&POINTER, rest)) => location(rest).map(Slot::Pointer),
             Some((&LOCATION, rest)) => location(rest).map(Slot::Chunk),
             _ => Err(Error::corrupt("index entry of an unknown format")),
@@ -93,9 +97,9 @@ pub fn inline(value: &[u8]) -> Vec<u8> {
     [&[INLINE], value].concat()
 }
 
-/// What the index keeps for a value that the META record of `header` holds: a `long` one stays there.
-pub fn of_value(header: &Header, value: &[u8], long: bool) -> Vec<u8> {
-    if long { Location::of(header).pointer_slot() } else { inline(value) }
+/// The slot of a value that the index keeps itself, encrypted.
+pub fn sealed(value: &[u8]) -> Vec<u8> {
+    [&[SEALED], value].concat()
 }
 
 /// The key of a chunk.

@@ -99,6 +99,11 @@ impl Walk {
         Ok(())
     }
 
+    /// Goes to the end of the segment.
+    pub fn give_up(&mut self) {
+        self.at = Position::new(self.at.segment(), self.len as u32);
+    }
+
     /// Up to `len` bytes at `offset`: fewer only where the segment ends.
     fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
         let have = self.window_at..self.window_at + self.window.len() as u64;

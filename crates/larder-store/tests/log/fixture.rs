@@ -16,6 +16,9 @@ pub const SMALL: Settings = Settings {
     reserve_bytes: 1 << 20,
 };
 
+/// No checkpoint that the test does not ask for, so that the files can be copied while the store is open.
+pub const QUIET: Settings = Settings { memtable_bytes: 1 << 30, checkpoint_log_bytes: 1 << 40, ..SMALL };
+
 pub fn parts() -> Parts {
     boot("first boot")
 }

@@ -1,4 +1,8 @@
 //! The log backend, from the outside.
 
+mod collect;
+mod damage;
+mod failing_disk;
+mod feed;
 mod fixture;
 mod reopen;

@@ -1,0 +1,164 @@
+//! Collection: chunks that nothing refers to go, and segments that hold little of use are compacted.
+//!
+//! What is alive is marked from the catalog each time; nothing is counted, so nothing can be counted wrong. A chunk
+//! that a lease holds, or held since the sweep began, stays.
+
+use super::engine::Engine;
+use super::position::Position;
+use super::record::HEADER_BYTES;
+use super::slot::{self, CHUNK, QUARANTINED, Slot};
+use crate::kv::Batch;
+use larder_core::{ChunkId, Result};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+/// Entries of the index looked at under one lock.
+const PAGE: usize = 1024;
+/// Chunks dropped under one lock: about 50 microseconds.
+const DROPS_PER_BATCH: usize = 64;
+/// A segment is compacted where less than this share of it is of use.
+const COMPACT_BELOW_PERCENT: u64 = 60;
+
+/// What a collection did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Chunks that went.
+    pub chunks: u64,
+    /// Bytes that they took.
+    pub chunk_bytes: u64,
+    /// Segments that were compacted away.
+    pub segments: u64,
+    /// Bytes that these segments took.
+    pub segment_bytes: u64,
+    /// Bytes of use that were moved out of them.
+    pub moved_bytes: u64,
+}
+
+/// How fast maintenance may go: called with the bytes that it has just read, it returns when the next may be read.
+pub type Pace<'a> = &'a mut dyn FnMut(u64);
+
+/// Marks a chunk as alive.
+pub type Mark<'a> = &'a mut dyn FnMut(&ChunkId);
+
+/// Ends the sweep however it ends.
+struct Sweep<'a>(&'a Engine);
+
+impl Drop for Sweep<'_> {
+    fn drop(&mut self) {
+        self.0.leases.end_sweep();
+    }
+}
+
+impl Engine {
+    /// Drops every chunk that `mark` does not mark and no lease holds, then compacts.
+    ///
+    /// # Errors
+    /// Those of `mark`: then nothing went; those of the disk: then what was done so far stays done.
+    pub fn collect(&self, mark: impl FnOnce(Mark<'_>) -> Result<()>, pace: Pace<'_>) -> Result<Collected> {
+        let _turn = self.maintenance.lock();
+        let mut collected = Collected::default();
+        let used = {
+            self.leases.begin_sweep();
+            let _sweep = Sweep(self);
+            let mut alive = Vec::new();
+            mark(&mut |id| alive.push(id.prefix()))?;
+            alive.sort_unstable();
+            alive.dedup();
+            self.sweep(QUARANTINED, &alive, &mut Collected::default())?;
+            self.sweep(CHUNK, &alive, &mut collected)?
+        };
+        let head = self.appender.end().segment();
+        let mut victims = Vec::new();
+        for number in self.segments.numbers().into_iter().filter(|number| *number < head) {
+            let size = self.segments.file(number)?.len()?;
+            let share = used.get(&number).copied().unwrap_or(0) * 100 / size.max(1);
+            if share < COMPACT_BELOW_PERCENT {
+                victims.push((share, number));
+            }
+        }
+        // The emptiest first: it frees most for the least, which a full disk needs.
+        victims.sort_unstable();
+        for (_, number) in victims {
+            self.compact(number, &mut collected, pace)?;
+        }
+        Ok(collected)
+    }
+
+    /// Drops the entries of `kind` that are not in `alive`; returns the bytes in use by segment.
+    fn sweep(&self, kind: u8, alive: &[u64], collected: &mut Collected) -> Result<BTreeMap<u32, u64>> {
+        let mut used = BTreeMap::new();
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.scan_slots(&[kind], after.as_deref(), PAGE)?;
+            let Some((last, _)) = page.last() else { return Ok(used) };
+            after = Some(last.clone());
+            let mut dead = Vec::new();
+            for (key, slot) in page {
+                let id = slot::chunk_of(&key)?;
+                if alive.binary_search(&id.prefix()).is_err() && !self.leases.holds(&id) {
+                    dead.push((id, key, slot));
+                } else if let Slot::Chunk(location) = Slot::decode(&slot)? {
+                    let bytes = HEADER_BYTES as u64 + u64::from(location.stored_len);
+                    *used.entry(location.position.segment()).or_default() += bytes;
+                }
+            }
+            for batch in dead.chunks(DROPS_PER_BATCH) {
+                self.drop_dead(batch, collected)?;
+            }
+        }
+    }
+
+    fn drop_dead(&self, dead: &[(ChunkId, Vec<u8>, Vec<u8>)], collected: &mut Collected) -> Result<()> {
+        self.await_room()?;
+        let mut head = self.appender.lock()?;
+        // A writer holds the chunk, then looks it up. Under this lock either its hold is seen here, or it will see
+        // the chunk gone.
+        let mut tables = self.tables.write();
+        let free = dead.iter().filter(|(id, ..)| !self.leases.holds(id));
+        let mut edits = Vec::with_capacity(dead.len());
+        for (_, key, slot) in free {
+            edits.push((key.clone(), None));
+            collected.chunks += 1;
+            if let Slot::Chunk(location) = Slot::decode(slot)? {
+                collected.chunk_bytes += HEADER_BYTES as u64 + u64::from(location.stored_len);
+            }
+        }
+        if !edits.is_empty() {
+            head.batch(&self.payloads(&Batch { edits: edits.clone(), changes: Vec::new() }))?;
+        }
+        for (key, _) in edits {
+            tables.active.set(key, None);
+        }
+        let full = tables.active.bytes() >= self.settings.memtable_bytes;
+        drop(tables);
+        self.appended(head, full);
+        Ok(())
+    }
+
+    /// Moves what is of use out of segment `number` and deletes it, where that frees enough.
+    fn compact(&self, number: u32, collected: &mut Collected, pace: Pace<'_>) -> Result<()> {
+        let size = self.segments.file(number)?.len()?;
+        let oldest = self.segments.numbers().first() == Some(&number);
+        let used = self.used_bytes(number, oldest, pace)?;
+        if used * 100 / size.max(1) >= COMPACT_BELOW_PERCENT {
+            return Ok(());
+        }
+        let moved = self.move_used(number, oldest, pace)?;
+        let Some(moved) = moved else {
+            tracing::warn!(number, "a damaged segment is kept as it is");
+            return Ok(());
+        };
+        self.appender.wait_durable(self.appender.end())?;
+        if self.superblock.lock().checkpoint <= Position::new(number, u32::MAX) {
+            self.checkpoint()?;
+        }
+        self.segments.remove(number)?;
+        // Before the next one goes: its tombstones may have been dropped because this one is gone.
+        self.segments.sync_names()?;
+        self.reserve_checked.store(0, Ordering::Relaxed);
+        collected.segments += 1;
+        collected.segment_bytes += size;
+        collected.moved_bytes += moved;
+        Ok(())
+    }
+}

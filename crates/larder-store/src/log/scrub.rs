@@ -1,0 +1,166 @@
+//! Scrub: reading everything, checking it, and setting aside what is damaged.
+
+use super::collect::Pace;
+use super::engine::Engine;
+use super::position::Position;
+use super::record::{HEADER_BYTES, Header, RecordKind};
+use super::slot::{self, CHUNK, Location, Slot};
+use super::walk::Walk;
+use crate::kv::Batch;
+use larder_core::{ChunkId, Error, Kind, Result};
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+/// Entries of the index looked at under one lock.
+const PAGE: usize = 1024;
+
+/// What a scrub found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// Chunks that were read and are what they should be.
+    pub chunks: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Chunks that are damaged; reading them now says so, putting them again heals them.
+    pub damaged: Vec<ChunkId>,
+    /// Other records that are damaged: a rebuild of the index would miss what they say.
+    pub damaged_records: u64,
+}
+
+impl Engine {
+    /// Reads and checks every record of the log.
+    ///
+    /// # Errors
+    /// Those of the index; reading errors count as damage.
+    pub fn scrub(&self, pace: Pace<'_>) -> Result<Scrubbed> {
+        let _turn = self.maintenance.lock();
+        let end = self.appender.end();
+        let mut scrubbed = Scrubbed::default();
+        let mut unread = Vec::new();
+        for number in self.segments.numbers().into_iter().filter(|number| *number <= end.segment()) {
+            self.scrub_segment(number, end, &mut scrubbed, &mut unread, pace)?;
+        }
+        if !unread.is_empty() {
+            self.scrub_unread(&unread, &mut scrubbed, pace)?;
+        }
+        Ok(scrubbed)
+    }
+
+    fn scrub_segment(
+        &self,
+        number: u32,
+        end: Position,
+        scrubbed: &mut Scrubbed,
+        unread: &mut Vec<Range<Position>>,
+        pace: Pace<'_>,
+    ) -> Result<()> {
+        let begin = Position::new(number, HEADER_BYTES as u32);
+        let mut walk = Walk::open(&self.segments, begin)?;
+        while !walk.at_end() && walk.position() < end {
+            let at = walk.position();
+            // A disk that cannot read a block has damaged it.
+            let Some(header) = walk.header().unwrap_or(None) else {
+                if walk.resync().is_err() {
+                    walk.give_up();
+                }
+                scrubbed.damaged_records += 1;
+                unread.push(at..walk.position());
+                continue;
+            };
+            match header.kind {
+                RecordKind::Chunk => self.scrub_chunk(&header, scrubbed)?,
+                RecordKind::Meta => {
+                    let whole = walk.payload(&header).is_ok_and(|payload| payload.is_some());
+                    scrubbed.damaged_records += u64::from(!whole);
+                }
+                RecordKind::Commit => {}
+            }
+            scrubbed.bytes += u64::from(header.record_bytes());
+            pace(header.record_bytes().into());
+            walk.skip(&header);
+        }
+        Ok(())
+    }
+
+    fn scrub_chunk(&self, header: &Header, scrubbed: &mut Scrubbed) -> Result<()> {
+        if self.is_current(header)? {
+            self.check_chunk(&header.id, Location::of(header), scrubbed)?;
+        }
+        Ok(())
+    }
+
+    /// Checks the chunks that the index says lie where no header could be read.
+    fn scrub_unread(
+        &self,
+        unread: &[Range<Position>],
+        scrubbed: &mut Scrubbed,
+        pace: Pace<'_>,
+    ) -> Result<()> {
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.scan_slots(&[CHUNK], after.as_deref(), PAGE)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (key, slot) in page {
+                let Slot::Chunk(location) = Slot::decode(&slot)? else { continue };
+                if unread.iter().any(|range| range.contains(&location.position)) {
+                    let id = slot::chunk_of(&key)?;
+                    self.check_chunk(&id, location, scrubbed)?;
+                    self.store_again(&id, location)?;
+                    pace(location.stored_len.into());
+                }
+            }
+        }
+    }
+
+    /// Gives the chunk at `location`, whose body is whole and whose header is not, a new record: a rebuild finds
+    /// chunks by their headers only.
+    fn store_again(&self, id: &ChunkId, location: Location) -> Result<()> {
+        if self.location(id)? != Some(location) {
+            return Ok(());
+        }
+        let Location { position, stored_len, raw_len, flags } = location;
+        let stored = self.segments.payload(position, stored_len)?;
+        let payload_crc = crc32c::crc32c(&stored);
+        let kind = RecordKind::Chunk;
+        let header = Header { kind, flags, stored_len, raw_len, position, id: *id, payload_crc };
+        self.move_chunk(&header, &stored).map(drop)
+    }
+
+    fn check_chunk(&self, id: &ChunkId, location: Location, scrubbed: &mut Scrubbed) -> Result<()> {
+        match self.read_chunk(id, location) {
+            Ok(_) => scrubbed.chunks += 1,
+            Err(error) => {
+                if self.quarantine(id, location, &error)? {
+                    scrubbed.damaged.push(*id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets chunk `id` aside, if it still lies at `location`.
+    fn quarantine(&self, id: &ChunkId, location: Location, why: &Error) -> Result<bool> {
+        if why.kind() == Kind::NoSpace {
+            return Ok(false);
+        }
+        let (key, aside) = (slot::chunk_key(id), slot::quarantine_key(id));
+        let place = location.chunk_slot();
+        self.await_room()?;
+        let mut head = self.appender.lock()?;
+        if self.slot(&key)?.as_ref() != Some(&place) {
+            return Ok(false);
+        }
+        tracing::error!(chunk = %id, at = %location.position, error = %why, "damaged chunk");
+        self.quarantined.store(true, Ordering::Release);
+        let edits = vec![(key.clone(), None), (aside.clone(), Some(place.clone()))];
+        let headers = head.batch(&self.payloads(&Batch { edits, changes: Vec::new() }))?;
+        let slot = headers.first().map(|header| self.codec.slot(header, &place));
+        let mut tables = self.tables.write();
+        tables.active.set(key, None);
+        tables.active.set(aside, slot);
+        drop(tables);
+        self.appended(head, false);
+        Ok(true)
+    }
+}

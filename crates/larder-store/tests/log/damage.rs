@@ -1,0 +1,213 @@
+//! Damage to files: an index in any state is made again; a damaged record is found, and everything else is served.
+
+use crate::fixture::*;
+use larder_core::{ChunkId, Kind};
+use larder_store::log::{LogStore, Settings};
+use larder_store::{ChunkStore, Put};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+fn fill(store: &Arc<LogStore>, count: u64) {
+    for i in 0..count {
+        put(store, &noise(i, 10_000));
+        set(store, &format!("nkey{i:04}"), Some(&noise(i, 200)));
+    }
+}
+
+fn index_files(folder: &Path) -> Vec<PathBuf> {
+    let index =
+        fs::read_dir(folder.join("index")).expect("an index").next().expect("one").expect("a folder").path();
+    ["db", "conf"].map(|name| index.join(name)).to_vec()
+}
+
+fn rebuilt_after(damage: impl Fn(&Path)) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    fill(&store, 300);
+    store.close().expect("closed");
+    let store = {
+        drop(store);
+        let store = open(folder.path());
+        let digest = store.digest().expect("a digest");
+        drop(store);
+        damage(folder.path());
+        let store = LogStore::open(folder.path(), SMALL, &boot("second boot")).expect("the store opens");
+        assert_eq!(store.digest().expect("a digest"), digest);
+        assert!(store.was_rebuilt());
+        store
+    };
+    assert!(store.scrub(&mut |_| ()).expect("scrubbed").damaged.is_empty());
+    assert_eq!(value(&store, "nkey0123"), Some(noise(123, 200)));
+}
+
+#[test]
+fn deleted_index_files_are_made_again() {
+    for which in 0..2 {
+        rebuilt_after(|folder| fs::remove_file(&index_files(folder)[which]).expect("deleted"));
+    }
+}
+
+#[test]
+fn truncated_index_is_made_again() {
+    for part in [0, 3, 10] {
+        rebuilt_after(|folder| {
+            let file = fs::OpenOptions::new().write(true).open(&index_files(folder)[0]).expect("a file");
+            file.set_len(file.metadata().expect("metadata").len() * part / 11).expect("truncated");
+        });
+    }
+}
+
+#[test]
+fn scribbled_index_is_made_again() {
+    for seed in 0..8 {
+        rebuilt_after(|folder| {
+            let path = &index_files(folder)[0];
+            let mut bytes = fs::read(path).expect("a file");
+            let at = seed * bytes.len() / 9;
+            let len = (bytes.len() - at).min(3000);
+            bytes[at..at + len].copy_from_slice(&noise(seed as u64, len));
+            fs::write(path, bytes).expect("written");
+        });
+    }
+}
+
+#[test]
+fn damaged_superblock_is_made_again() {
+    rebuilt_after(|folder| fs::write(folder.join("superblock"), b"nonsense").expect("written"));
+}
+
+#[test]
+fn store_of_another_version_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(open(folder.path()));
+    let path = folder.path().join("superblock");
+    let mut bytes = fs::read(&path).expect("a file");
+    bytes[8] = 2;
+    let crc = crc32c::crc32c(&bytes[..124]);
+    bytes[124..].copy_from_slice(&crc.to_le_bytes());
+    fs::write(&path, bytes).expect("written");
+    let error = LogStore::open(folder.path(), SMALL, &parts()).err().expect("refused");
+    assert_eq!(error.kind(), Kind::Unsupported);
+}
+
+/// Flips a bit of the first segment `at` bytes behind the first place that holds `needle`.
+fn flip(folder: &Path, needle: &[u8], at: isize) {
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder.join("segments"))
+        .expect("a folder")
+        .map(|e| e.expect("an entry").path())
+        .collect();
+    paths.sort();
+    for path in paths {
+        let mut bytes = fs::read(&path).expect("a segment");
+        if let Some(found) = bytes.windows(needle.len()).position(|window| window == needle) {
+            bytes[found.checked_add_signed(at).expect("inside")] ^= 0x10;
+            fs::write(&path, bytes).expect("written");
+            return;
+        }
+    }
+    panic!("the bytes are in no segment");
+}
+
+#[test]
+fn flipped_bit_of_a_body_is_found_and_healed_by_a_new_put() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    fill(&store, 150);
+    let (bad, body) = (ChunkId::of(&noise(70, 10_000)), noise(70, 10_000));
+    flip(folder.path(), &body[..64], 5000);
+    assert_eq!(store.get(&bad).expect_err("damaged").kind(), Kind::Corrupt);
+    let scrubbed = store.scrub(&mut |_| ()).expect("scrubbed");
+    assert_eq!((scrubbed.chunks, scrubbed.damaged.as_slice()), (149, &[bad][..]));
+    assert_eq!(store.get(&bad).expect_err("damaged").kind(), Kind::Corrupt);
+    assert_eq!(store.missing(&[bad]).expect("an answer"), [bad]);
+    let digest = store.digest().expect("a digest");
+    store.rebuild().expect("rebuilt");
+    assert_eq!(store.digest().expect("a digest"), digest);
+    assert_eq!(store.get(&bad).expect_err("damaged").kind(), Kind::Corrupt);
+    assert!(matches!(store.put(&store.lease(), &bad, &body).expect("stored"), Put::New { .. }));
+    let check = |store: &Arc<LogStore>| {
+        assert_eq!(store.get(&bad).expect("healed"), body);
+        assert!(store.scrub(&mut |_| ()).expect("scrubbed").damaged.is_empty());
+        assert_eq!(store.stats().expect("stats").quarantined, 0);
+    };
+    check(&store);
+    store.rebuild().expect("rebuilt");
+    check(&store);
+    drop(store);
+    fs::remove_dir_all(folder.path().join("index")).expect("deleted");
+    check(&open(folder.path()));
+}
+
+#[test]
+fn chunk_behind_a_damaged_header_is_stored_again_by_scrub() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    fill(&store, 150);
+    let digest = store.digest().expect("a digest");
+    flip(folder.path(), &noise(70, 10_000)[..64], -60);
+    let scrubbed = store.scrub(&mut |_| ()).expect("scrubbed");
+    assert_eq!((scrubbed.chunks, scrubbed.damaged.len(), scrubbed.damaged_records), (150, 0, 1));
+    assert_ne!(store.digest().expect("a digest"), digest, "the chunk has another place");
+    store.close().expect("closed");
+    drop(store);
+    fs::remove_dir_all(folder.path().join("index")).expect("deleted");
+    let store = open(folder.path());
+    for i in 0..150 {
+        assert!(store.get(&ChunkId::of(&noise(i, 10_000))).is_ok(), "chunk {i}");
+        assert_eq!(value(&store, &format!("nkey{i:04}")), Some(noise(i, 200)));
+    }
+}
+
+#[test]
+fn damaged_header_costs_a_start_no_other_record() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    fill(&store, 150);
+    store.close().expect("closed");
+    drop(store);
+    flip(folder.path(), &noise(70, 10_000)[..64], -60);
+    fs::remove_dir_all(folder.path().join("index")).expect("deleted");
+    let store = open(folder.path());
+    for i in 0..150 {
+        assert_eq!(store.get(&ChunkId::of(&noise(i, 10_000))).is_ok(), i != 70, "chunk {i}");
+        assert_eq!(value(&store, &format!("nkey{i:04}")), Some(noise(i, 200)));
+    }
+}
+
+#[test]
+fn encrypted_store_opens_with_its_key_only_and_shows_no_content() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings = Settings { segment_bytes: 8 << 20, ..SMALL };
+    let with = |key: Option<[u8; 32]>| {
+        LogStore::open(folder.path(), settings, &larder_store::log::Parts { key, ..parts() })
+    };
+    let store = with(Some([1; 32])).expect("the store opens");
+    let text = b"the quick brown fox ".repeat(1000);
+    let id = put(&store, &text);
+    fill(&store, 50);
+    set(&store, "nsecret", Some(b"plain secret"));
+    set(&store, "xlong", Some(&b"long secret ".repeat(1000)));
+    drop(store);
+    for wrong in [None, Some([2; 32])] {
+        assert_eq!(with(wrong).err().expect("refused").kind(), Kind::Denied);
+    }
+    for needle in [&b"quick brown"[..], b"plain secret", b"long secret", &noise(3, 10_000)[..32]] {
+        for file in files(folder.path()) {
+            let bytes = fs::read(&file).expect("a file");
+            let shown = bytes.windows(needle.len()).any(|window| window == needle);
+            assert!(!shown, "{} shows content", file.display());
+        }
+    }
+    fs::remove_dir_all(folder.path().join("index")).expect("deleted");
+    let store = with(Some([1; 32])).expect("the store opens");
+    assert_eq!(store.get(&id).expect("there"), text);
+    assert_eq!(value(&store, "xlong"), Some(b"long secret ".repeat(1000)));
+    assert_eq!(value(&store, "nsecret").as_deref(), Some(&b"plain secret"[..]));
+    assert!(store.scrub(&mut |_| ()).expect("scrubbed").damaged.is_empty());
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
