@@ -172,6 +172,13 @@ pub enum Op {
         /// Which.
         attrs: Attrs,
     },
+    /// Notes a read: sets the last access and nothing else; no version, no ctime, no entry of the change feed.
+    Touch {
+        /// The node.
+        node: NodeId,
+        /// Last access.
+        atime: Timestamp,
+    },
     /// Sets, or with `None` removes (`NotFound` where there is none), an extended attribute or a dead property.
     SetXattr {
         /// The node.

@@ -23,6 +23,11 @@ impl<K: Kv> Txn<'_, K> {
             Op::Exchange { a, b } => self.exchange(a, b),
             Op::SetContent { node, head, mtime } => self.set_content(node, head, mtime),
             Op::SetAttrs { node, attrs } => self.set_attrs(node, attrs),
+            Op::Touch { node, atime } => {
+                let node = Node { atime, ..self.node(node)? };
+                self.save(&node);
+                Ok(())
+            }
             Op::SetXattr { node, name, value, mode } => self.set_xattr(node, &name, value, mode),
             Op::SetRecord { table, key, value } => {
                 if value.as_ref().is_some_and(|v| v.len() > RECORD_MAX_BYTES) || key.len() > 255 {
