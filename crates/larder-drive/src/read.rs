@@ -6,7 +6,7 @@ use larder_core::{ChunkId, Error, Kind, Manifest, Node, Result, chunker};
 use std::sync::Arc;
 
 /// What holes read as.
-static ZEROS: [u8; chunker::MAX_BYTES] = [0; chunker::MAX_BYTES];
+pub(crate) static ZEROS: [u8; chunker::MAX_BYTES] = [0; chunker::MAX_BYTES];
 
 /// Reads the version that was current when it was made, whatever happens to the file meanwhile.
 pub struct Reader {

@@ -1,0 +1,210 @@
+//! Publishing what was written: chunks for what changed, then one commit of the catalog.
+//!
+//! Writers go on meanwhile: changes being stored are frozen in a layer of their own, and what comes on top stays dirty.
+
+use super::data::{Base, walk};
+use super::file::WorkingFile;
+use super::layer::{Layer, Piece, Source};
+use super::rechunk::Rechunker;
+use super::staging::Staged;
+use crate::{Actor, Door};
+use larder_core::{ChunkId, Error, Head, Kind, Manifest, Result, Timestamp};
+use larder_store::{Durability, Lease, Op};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// A stream keeps no more than this of committed bytes: the next append takes them from the chunk store otherwise.
+const KEPT_MAX_BYTES: u64 = 64 * 1024;
+
+/// The file at one moment.
+struct Snapshot {
+    size: u64,
+    generation: u64,
+    layer: Arc<Layer>,
+    base: Base,
+    staged: Staged,
+    /// The stream's bytes and where they begin.
+    tail: (u64, Vec<u8>),
+    mtime: Timestamp,
+    lease: Arc<Lease>,
+}
+
+impl WorkingFile {
+    /// Commits what was written; returns false where there was nothing. What is written meanwhile stays for the next commit.
+    ///
+    /// A file without a name has nobody to show a version to: it is left as it is.
+    ///
+    /// # Errors
+    /// `NoSpace` and those of the store; what was written stays readable and uncommitted.
+    pub fn commit(&self, durability: Durability) -> Result<bool> {
+        let _turn = self.turn.lock();
+        if self.data.lock().is_clean() || self.is_deleted()? {
+            return Ok(false);
+        }
+        let hold = self.shared.drive.hold();
+        let snapshot = self.snapshot()?;
+        let published = self.store(&snapshot).and_then(|manifest| {
+            let chunks = self.shared.drive.chunks();
+            let head = manifest.to_head(|id, page| chunks.put(&snapshot.lease, &id, page).map(drop))?;
+            self.publish(&snapshot, &head, durability)?;
+            Ok((manifest, head))
+        });
+        let (manifest, head) = match published {
+            Ok(done) => done,
+            Err(error) => {
+                self.undo();
+                return Err(error);
+            }
+        };
+        *self.hold.lock() = hold;
+        self.committed(snapshot, manifest, head);
+        Ok(true)
+    }
+
+    /// Stores what was written as chunks without publishing it, so that maps and staging stay small.
+    ///
+    /// # Errors
+    /// As [`WorkingFile::commit`].
+    pub fn consolidate(&self) -> Result<()> {
+        let _turn = self.turn.lock();
+        let snapshot = self.snapshot()?;
+        match self.store(&snapshot) {
+            Ok(manifest) => {
+                self.based(&snapshot, manifest);
+                Ok(())
+            }
+            Err(error) => {
+                self.undo();
+                Err(error)
+            }
+        }
+    }
+
+    pub fn is_deleted(&self) -> Result<bool> {
+        match self.shared.drive.catalog().node(self.id) {
+            Ok(node) => Ok(node.nlink == 0),
+            Err(error) if error.kind() == Kind::NotFound => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn snapshot(&self) -> Result<Snapshot> {
+        let mut data = self.ready()?;
+        self.settle(&mut data)?;
+        let layer = Arc::new(std::mem::take(&mut data.live));
+        data.frozen = Some(layer.clone());
+        data.low_water = data.size;
+        let start = data.settled_end();
+        let bytes =
+            data.stream.as_ref().map_or(Vec::new(), |stream| stream.slices(start, data.size).concat());
+        Ok(Snapshot {
+            size: data.size,
+            generation: data.generation,
+            layer,
+            base: data.base(),
+            staged: data.staging.staged(),
+            tail: (start, bytes),
+            mtime: self.live.lock().mtime(),
+            lease: self.lease(&mut data),
+        })
+    }
+
+    fn store(&self, snapshot: &Snapshot) -> Result<Manifest> {
+        let drive = &self.shared.drive;
+        let mut put = |id: &ChunkId, body: &[u8]| drive.chunks().put(&snapshot.lease, id, body).map(drop);
+        let mut read = |piece: Piece, into: &mut Vec<u8>| {
+            if piece.source != Source::Staged {
+                let mut bytes = Vec::new();
+                self.fetch(piece, &mut bytes)?;
+                bytes.iter().for_each(|bytes| into.extend_from_slice(bytes));
+                return Ok(());
+            }
+            let from = into.len();
+            into.resize(from + piece.len as usize, 0);
+            snapshot.staged.read(piece.at, &mut into[from..])
+        };
+        let mut rechunker = Rechunker::new(&mut read, &mut put);
+        let (tail_at, tail) = &snapshot.tail;
+        let mut failed = None;
+        let _ = walk(&[&snapshot.layer], &snapshot.base, (0, *tail_at), &mut |piece| match rechunker
+            .piece(piece)
+        {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        });
+        failed.map_or(Ok(()), Err)?;
+        rechunker.bytes(tail)?;
+        let manifest = rechunker.finish()?;
+        if manifest.size_bytes() != snapshot.size {
+            return Err(Error::corrupt(format!("node {} lost bytes while it was cut into chunks", self.id)));
+        }
+        Ok(manifest)
+    }
+
+    fn publish(&self, snapshot: &Snapshot, head: &Head, durability: Durability) -> Result<()> {
+        let op = Op::SetContent { node: self.id, head: head.clone(), mtime: snapshot.mtime };
+        let actor = Actor::new(Door::Mount, 0, 0, String::new());
+        // Locks were asked when the file was opened for writing; nobody gets one since.
+        match self.shared.drive.commit_unchecked(&actor, Vec::new(), vec![op], durability) {
+            Ok(_) => Ok(()),
+            // Removed since the look at the start: as above, nobody is left to see it.
+            Err(error) if error.kind() == Kind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the frozen changes back: they are as uncommitted as they were.
+    fn undo(&self) {
+        let mut data = self.data.lock();
+        if let Some(frozen) = data.frozen.take() {
+            data.live.underlay(&frozen);
+        }
+    }
+
+    /// Goes on from the new version; what was written meanwhile lies on top of it. Returns whether there was something.
+    fn based(&self, snapshot: &Snapshot, manifest: Manifest) -> bool {
+        let manifest = Arc::new(manifest);
+        let mut data = self.data.lock();
+        let more = data.generation != snapshot.generation;
+        data.limit = snapshot.size.min(data.low_water);
+        data.manifest = Some(manifest.clone());
+        data.frozen = None;
+        if more {
+            let size = data.size;
+            data.hole_bytes = data.holes_in(0, size);
+            return true;
+        }
+        let last = manifest.extents().last();
+        data.hole_bytes = manifest.extents().iter().filter(|e| e.id.is_hole()).map(|e| e.len_bytes).sum();
+        data.live = Layer::default();
+        data.staging.clear();
+        if let Some(stream) = &mut data.stream {
+            stream.dirty = false;
+            let start = snapshot.size - last.map_or(0, |extent| extent.len_bytes);
+            if start >= stream.start() && snapshot.size - start <= KEPT_MAX_BYTES {
+                stream.trim(start);
+            } else {
+                data.stream = None;
+            }
+        }
+        false
+    }
+
+    fn committed(&self, snapshot: Snapshot, manifest: Manifest, head: Head) {
+        let more = self.based(&snapshot, manifest);
+        let mut data = self.data.lock();
+        data.committed = snapshot.generation;
+        data.head = head;
+        if data.is_clean() {
+            data.lease = None;
+        }
+        let more = more || !data.is_clean();
+        self.live.lock().committed(data.size - data.hole_bytes, more);
+        // Should another door have published on top of this, the next look at the catalog finds it.
+        self.stale.store(true, Ordering::Release);
+    }
+}

@@ -1,0 +1,270 @@
+//! The bytes of an open file: the committed version, changes over it, and the growing end.
+
+use super::budget::Budget;
+use super::layer::{Layer, Piece, Source};
+use super::staging::{Place, Staging};
+use super::stream::{Block, Cut, Stream};
+use larder_core::{Head, Manifest, Result};
+use larder_store::Lease;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// A version of the file in chunks, of which bytes from `limit` on no longer count.
+#[derive(Clone)]
+pub(super) struct Base {
+    pub manifest: Arc<Manifest>,
+    pub limit: u64,
+}
+
+impl Base {
+    fn walk(&self, from: u64, to: u64, visit: &mut dyn FnMut(Piece) -> ControlFlow<()>) -> ControlFlow<()> {
+        let mut at = from;
+        let known = to.min(self.limit);
+        if at < known {
+            for located in self.manifest.locate(at) {
+                let (id, len) = (located.extent.id, located.extent.len_bytes);
+                let end = (located.start + len).min(known);
+                let source = if id.is_hole() {
+                    Source::Hole
+                } else {
+                    // What does not fit is no chunk; reading it finds another length and says so.
+                    let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+                    Source::Chunk { id, skip: number(at - located.start), whole: number(len) }
+                };
+                visit(Piece { at, len: end - at, source })?;
+                at = end;
+                if at >= known {
+                    break;
+                }
+            }
+        }
+        if at < to {
+            visit(Piece { at, len: to - at, source: Source::Hole })
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+}
+
+/// Visits the pieces from `from` to `to`, each where the topmost of `layers` that has it says.
+pub(super) fn walk(
+    layers: &[&Layer],
+    base: &Base,
+    (from, to): (u64, u64),
+    visit: &mut dyn FnMut(Piece) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let Some((top, below)) = layers.split_first() else { return base.walk(from, to, visit) };
+    if top.is_empty() {
+        return walk(below, base, (from, to), visit);
+    }
+    top.walk(from, to, &mut |from, to, source| match source {
+        Some(source) => visit(Piece { at: from, len: to - from, source }),
+        None => walk(below, base, (from, to), visit),
+    })
+}
+
+/// What a file holds. From the top down: `stream`, `live`, `frozen`, `base`.
+pub(super) struct Data {
+    pub size: u64,
+    /// Bytes of holes, for st_blocks.
+    pub hole_bytes: u64,
+    /// The committed head that `manifest` will be or was read from.
+    pub head: Head,
+    /// `None` until somebody needs it.
+    pub manifest: Option<Arc<Manifest>>,
+    pub limit: u64,
+    /// Changes that a commit is storing.
+    pub frozen: Option<Arc<Layer>>,
+    /// Changes since.
+    pub live: Layer,
+    pub stream: Option<Stream>,
+    pub staging: Staging,
+    /// Holds chunks that no commit refers to yet.
+    pub lease: Option<Arc<Lease>>,
+    /// Counts changes.
+    pub generation: u64,
+    /// The generation that the catalog has.
+    pub committed: u64,
+    /// The smallest size since `frozen` was.
+    pub low_water: u64,
+    pub budget: Arc<Budget>,
+}
+
+impl Data {
+    pub fn new(head: Head, place: Place, budget: Arc<Budget>) -> Self {
+        let staging = Staging::new(place, budget.clone());
+        Self {
+            size: head.size_bytes,
+            hole_bytes: head.size_bytes.saturating_sub(head.allocated_bytes),
+            limit: head.size_bytes,
+            manifest: (head.size_bytes == 0).then(Arc::default),
+            head,
+            frozen: None,
+            live: Layer::default(),
+            stream: None,
+            staging,
+            lease: None,
+            generation: 0,
+            committed: 0,
+            low_water: 0,
+            budget,
+        }
+    }
+
+    pub fn is_clean(&self) -> bool {
+        self.generation == self.committed && self.frozen.is_none()
+    }
+
+    /// The base; its manifest was loaded before.
+    pub fn base(&self) -> Base {
+        let manifest = self.manifest.clone().unwrap_or_default();
+        Base { limit: self.limit.min(manifest.size_bytes()), manifest }
+    }
+
+    /// Where `stream` begins, or the end of the file.
+    pub fn settled_end(&self) -> u64 {
+        self.stream.as_ref().map_or(self.size, Stream::start)
+    }
+
+    /// Visits the pieces below the stream.
+    pub fn walk(&self, from: u64, to: u64, visit: &mut dyn FnMut(Piece) -> ControlFlow<()>) {
+        let base = self.base();
+        let _ = match &self.frozen {
+            Some(frozen) => walk(&[&self.live, frozen], &base, (from, to), visit),
+            None => walk(&[&self.live], &base, (from, to), visit),
+        };
+    }
+
+    /// Bytes of holes from `from` to `to`.
+    pub fn holes_in(&self, from: u64, to: u64) -> u64 {
+        let mut bytes = 0;
+        self.walk(from, to.min(self.settled_end()), &mut |piece| {
+            bytes += if piece.source == Source::Hole { piece.len } else { 0 };
+            ControlFlow::Continue(())
+        });
+        bytes
+    }
+
+    /// Puts `piece` over what is there, keeping count of holes and size; not over the stream.
+    pub fn cover(&mut self, piece: Piece) {
+        if self.hole_bytes > 0 {
+            self.hole_bytes -= self.holes_in(piece.at, piece.end().min(self.size));
+        }
+        if piece.source == Source::Hole {
+            self.hole_bytes += piece.len;
+        }
+        self.live.insert(piece);
+        self.size = self.size.max(piece.end());
+    }
+
+    /// Stages `bytes` at `at`; not over the stream.
+    ///
+    /// # Errors
+    /// Those of the staging area; then nothing changed.
+    pub fn stage(&mut self, at: u64, bytes: &[u8]) -> Result<()> {
+        self.staging.write(at, bytes)?;
+        self.cover(Piece { at, len: bytes.len() as u64, source: Source::Staged });
+        Ok(())
+    }
+
+    /// Ends the stream, moving to the staging area what only it has; nothing may be being cut.
+    ///
+    /// # Errors
+    /// Those of the staging area; then nothing changed.
+    pub fn end_stream(&mut self) -> Result<()> {
+        let Some(stream) = &self.stream else { return Ok(()) };
+        let (start, end) = (stream.start(), stream.end());
+        if stream.dirty && end > start {
+            let mut at = start;
+            for bytes in stream.slices(start, end).into_iter().filter(|bytes| !bytes.is_empty()) {
+                self.staging.write(at, bytes)?;
+                at += bytes.len() as u64;
+            }
+            self.live.insert(Piece { at: start, len: end - start, source: Source::Staged });
+        }
+        self.stream = None;
+        Ok(())
+    }
+
+    /// The chunk that ends where the file does, where the stream can go on from its start.
+    pub fn last_chunk(&self) -> Option<Piece> {
+        let mut last = None;
+        self.walk(self.size.checked_sub(1)?, self.size, &mut |piece| {
+            last = Some(piece);
+            ControlFlow::Continue(())
+        });
+        let Source::Chunk { skip, whole, .. } = last?.source else { return None };
+        let start = last?.at.checked_sub(u64::from(skip))?;
+        if u64::from(skip) + 1 != u64::from(whole) || whole as usize >= larder_core::chunker::MAX_BYTES {
+            return None;
+        }
+        let mut pieces = Vec::new();
+        self.walk(start, self.size, &mut |piece| {
+            pieces.push(piece);
+            ControlFlow::Continue(())
+        });
+        matches!(pieces[..], [piece] if piece.is_whole_chunk()).then(|| pieces[0])
+    }
+
+    /// Takes in what cutting a block gave.
+    pub fn cut_done(&mut self, block: Arc<Block>, cut: Result<Cut>) -> Result<()> {
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        match cut {
+            Err(error) => {
+                stream.in_flight = false;
+                Err(error)
+            }
+            Ok(chunks) => {
+                let start = stream.start();
+                stream.cut_done(block, chunks.iter().map(|(_, len)| len).sum());
+                self.chunks_at(start, chunks);
+                Ok(())
+            }
+        }
+    }
+
+    /// Notes chunks that were cut off the stream, from `at` on.
+    pub fn chunks_at(&mut self, mut at: u64, chunks: Cut) {
+        for (id, len) in chunks {
+            let source = Source::Chunk { id, skip: 0, whole: len as u32 };
+            self.live.insert(Piece { at, len: len as u64, source });
+            at += len as u64;
+        }
+    }
+
+    /// Makes the file `size` bytes long; nothing may be being cut.
+    ///
+    /// # Errors
+    /// Those of the staging area, where the stream has to end; then nothing changed.
+    pub fn resize(&mut self, size: u64) -> Result<()> {
+        if size > self.size {
+            self.end_stream()?;
+            self.cover(Piece { at: self.size, len: size - self.size, source: Source::Hole });
+            return Ok(());
+        }
+        if self.hole_bytes > 0 {
+            self.hole_bytes -= self.holes_in(size, self.size);
+        }
+        match &mut self.stream {
+            Some(stream) if size > stream.start() => stream.truncate(size),
+            _ => self.stream = None,
+        }
+        self.live.remove(size, u64::MAX);
+        if let Some(frozen) = &mut self.frozen {
+            Arc::make_mut(frozen).remove(size, u64::MAX);
+        }
+        self.limit = self.limit.min(size);
+        self.low_water = self.low_water.min(size);
+        self.size = size;
+        Ok(())
+    }
+
+    /// Follows a version that came through another door.
+    pub fn rebase(&mut self, head: Head) {
+        *self = Data {
+            generation: self.generation,
+            committed: self.committed,
+            ..Data::new(head, self.staging.place(), self.budget.clone())
+        };
+    }
+}

@@ -1,0 +1,366 @@
+//! An open file: one for all handles of a node, so that each sees every write at once.
+//!
+//! Lock order: the turn to commit, the data, the live attributes. The data's lock is held for copies in memory and for
+//! calls into the page cache, never while chunks are read, cut or stored.
+
+use super::budget::Budget;
+use super::data::Data;
+use super::layer::{Piece, Source};
+use super::live::Live;
+use super::staging::Place;
+use super::stream::{self, Block, Stream, WRITE_MAX_BYTES};
+use super::worker::{Job, Queue};
+use crate::read::ZEROS;
+use crate::{Drive, Hold};
+use bytes::Bytes;
+use larder_core::{Error, Kind, Node, NodeId, Result};
+use larder_store::Lease;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use rustix::io::Errno;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The largest file. Source: off_t of sys_types.h(0P) is signed.
+pub(super) const SIZE_MAX_BYTES: u64 = i64::MAX as u64;
+/// More ranges than this are stored as chunks before the commit: about 8 MiB of map.
+const RUNS_MAX: usize = 64 * 1024;
+
+/// What all open files of a mount share.
+pub(super) struct Shared {
+    pub drive: Arc<Drive>,
+    pub budget: Arc<Budget>,
+    pub place: Place,
+    pub queue: Queue,
+}
+
+/// A file that is open.
+pub(super) struct WorkingFile {
+    pub id: NodeId,
+    pub shared: Arc<Shared>,
+    pub data: Mutex<Data>,
+    /// Rung when a block of the stream has been cut.
+    settled: Condvar,
+    pub live: Mutex<Live>,
+    /// Commits go one after the other.
+    pub turn: Mutex<()>,
+    /// Another door may have published a version.
+    pub stale: AtomicBool,
+    /// Keeps the version that this started from, and everything since.
+    pub hold: Mutex<Hold>,
+}
+
+/// The data, locked.
+pub(super) type Locked<'a> = MutexGuard<'a, Data>;
+
+impl WorkingFile {
+    /// Opens `node`, which was read after `hold` was taken.
+    pub fn new(shared: Arc<Shared>, node: Node, hold: Hold) -> Self {
+        let head = node.head().cloned().unwrap_or_default();
+        let mut data = Data::new(head, shared.place.clone(), shared.budget.clone());
+        // A draft has something to publish even where nobody writes.
+        data.generation = u64::from(node.draft);
+        Self {
+            id: node.id,
+            data: Mutex::new(data),
+            settled: Condvar::new(),
+            live: Mutex::new(Live::new(node)),
+            turn: Mutex::new(()),
+            stale: AtomicBool::new(false),
+            hold: Mutex::new(hold),
+            shared,
+        }
+    }
+
+    /// Locks the data, up to date and with its manifest.
+    ///
+    /// # Errors
+    /// Those of reading the manifest.
+    pub fn ready(&self) -> Result<Locked<'_>> {
+        let mut data = self.data.lock();
+        if self.stale.load(Ordering::Acquire) && data.is_clean() {
+            self.stale.store(false, Ordering::Release);
+            self.follow(&mut data)?;
+        }
+        while data.manifest.is_none() {
+            let head = data.head.clone();
+            let manifest = MutexGuard::unlocked(&mut data, || self.shared.drive.manifest(&head))?;
+            if data.manifest.is_none() && data.head == head {
+                data.manifest = Some(manifest);
+            }
+        }
+        Ok(data)
+    }
+
+    /// Shows the version that another door published.
+    fn follow(&self, data: &mut Data) -> Result<()> {
+        match self.shared.drive.catalog().node(self.id) {
+            Ok(node) => {
+                if let Some(head) = node.head().filter(|head| **head != data.head) {
+                    data.rebase(head.clone());
+                }
+                self.live.lock().follow(node);
+                Ok(())
+            }
+            Err(error) if error.kind() == Kind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits until no block of the stream is being cut.
+    ///
+    /// # Errors
+    /// Those of storing chunks, where that failed before and fails again.
+    pub fn settle(&self, data: &mut Locked<'_>) -> Result<()> {
+        while let Some(stream) = &mut data.stream {
+            if stream.in_flight {
+                self.settled.wait(data);
+            } else if let Some(block) = stream.retry() {
+                self.cut_here(data, block)?;
+            } else {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts a block on this thread.
+    fn cut_here(&self, data: &mut Locked<'_>, block: Arc<Block>) -> Result<()> {
+        let lease = self.lease(data);
+        let cut = MutexGuard::unlocked(data, || self.cut(&lease, &block));
+        let done = data.cut_done(block, cut);
+        self.settled.notify_all();
+        done
+    }
+
+    fn cut(&self, lease: &Lease, block: &Block) -> Result<stream::Cut> {
+        let chunks = self.shared.drive.chunks();
+        stream::cut(block.pending(), |id, body| chunks.put(lease, id, body).map(drop))
+    }
+
+    /// Cuts a block on the worker's thread. An error stays with the block: the next write or commit tries again.
+    pub fn cut_there(&self, lease: &Lease, block: Arc<Block>) {
+        let cut = catch_unwind(AssertUnwindSafe(|| self.cut(lease, &block)));
+        let cut = cut.unwrap_or_else(|_| Err(Error::corrupt("storing a chunk panicked")));
+        let _ = self.data.lock().cut_done(block, cut);
+        self.settled.notify_all();
+    }
+
+    pub fn lease(&self, data: &mut Data) -> Arc<Lease> {
+        data.lease.get_or_insert_with(|| Arc::new(self.shared.drive.chunks().lease())).clone()
+    }
+
+    /// Writes `bytes` at `at`, or at the end.
+    ///
+    /// # Errors
+    /// `NoSpace`; `Invalid` (EFBIG) behind [`SIZE_MAX_BYTES`]; those of reading the end of the file.
+    pub fn write(self: &Arc<Self>, at: Option<u64>, bytes: &[u8]) -> Result<usize> {
+        let mut written = 0;
+        for part in bytes.chunks(WRITE_MAX_BYTES) {
+            let mut data = self.ready()?;
+            let done = self.write_part(&mut data, at.map(|at| at + written as u64), part);
+            match done {
+                Err(error) if written == 0 => return Err(error),
+                // What is written is written: the caller asks again for the rest and learns why.
+                Err(_) => break,
+                Ok(()) => written += part.len(),
+            }
+            self.changed(&mut data);
+            if data.live.len() > RUNS_MAX {
+                drop(data);
+                self.consolidate()?;
+            }
+        }
+        Ok(written)
+    }
+
+    fn write_part(self: &Arc<Self>, data: &mut Locked<'_>, at: Option<u64>, bytes: &[u8]) -> Result<()> {
+        let mut has_memory = true;
+        loop {
+            let at = at.unwrap_or(data.size);
+            let end = at.checked_add(bytes.len() as u64).filter(|end| *end <= SIZE_MAX_BYTES);
+            let end = end.ok_or_else(|| too_big("write"))?;
+            if at > data.size {
+                self.settle(data)?;
+                if at > data.size {
+                    data.resize(at)?;
+                }
+                continue;
+            }
+            let Some(stream) = &data.stream else {
+                if has_memory && at == data.size {
+                    has_memory = self.start_stream(data)?;
+                    continue;
+                }
+                return data.stage(at, bytes);
+            };
+            if end <= stream.start() {
+                return data.stage(at, bytes);
+            }
+            if stream.is_cutting()
+                && (at < stream.filling_start() || (stream.is_full() && end > stream.end()))
+            {
+                self.settle(data)?;
+            } else if stream.is_full() && end > stream.end() {
+                self.hand_on(data)?;
+            } else if write_to_stream(data, at, bytes)? {
+                if data.stream.as_ref().is_some_and(|stream| stream.is_full() && !stream.is_cutting()) {
+                    // Should storing fail, the next write or commit says so; these bytes are kept.
+                    let _ = self.hand_on(data);
+                }
+                return Ok(());
+            } else {
+                self.settle(data)?;
+                data.end_stream()?;
+                has_memory = false;
+            }
+        }
+    }
+
+    /// Has a full block cut, elsewhere where somebody is free.
+    fn hand_on(self: &Arc<Self>, data: &mut Locked<'_>) -> Result<()> {
+        let lease = self.lease(data);
+        let budget = data.budget.clone();
+        let Some(stream) = &mut data.stream else { return Ok(()) };
+        if let Some(block) = stream.rotate(&budget) {
+            let job = Job { file: self.clone(), block, lease };
+            return match self.shared.queue.offer(job) {
+                Ok(()) => Ok(()),
+                Err(Job { block, .. }) => self.cut_here(data, block),
+            };
+        }
+        // No memory for a second block: in place, with the lock held.
+        let at = stream.start();
+        let chunks = self.shared.drive.chunks();
+        let cut = stream.cut_in_place(|id, body| chunks.put(&lease, id, body).map(drop))?;
+        data.chunks_at(at, cut);
+        Ok(())
+    }
+
+    /// Starts a stream at the end of the file, or at its last chunk; says whether there is memory for one.
+    fn start_stream(&self, data: &mut Locked<'_>) -> Result<bool> {
+        let budget = data.budget.clone();
+        let Some(last) = data.last_chunk() else {
+            data.stream = Stream::new(&budget, data.size, &[]);
+            return Ok(data.stream.is_some());
+        };
+        let Source::Chunk { id, .. } = last.source else { return Ok(false) };
+        let size = data.size;
+        let body = MutexGuard::unlocked(data, || self.shared.drive.chunk(&id))?;
+        if data.stream.is_none() && data.size == size && data.last_chunk() == Some(last) {
+            data.stream = Stream::new(&budget, last.at, &body);
+            return Ok(data.stream.is_some());
+        }
+        Ok(true)
+    }
+
+    /// Makes the file `size` bytes long.
+    ///
+    /// # Errors
+    /// `Invalid` (EFBIG); `NoSpace`.
+    pub fn resize(&self, size: u64) -> Result<()> {
+        if size > SIZE_MAX_BYTES {
+            return Err(too_big("truncate"));
+        }
+        let mut data = self.ready()?;
+        if size != data.size {
+            self.settle(&mut data)?;
+            data.resize(size)?;
+        }
+        self.changed(&mut data);
+        Ok(())
+    }
+
+    /// Notes a change of the data.
+    pub fn changed(&self, data: &mut Data) {
+        data.generation += 1;
+        self.live.lock().wrote(data.size, data.size - data.hole_bytes, self.shared.drive.now());
+    }
+
+    /// Reads up to `len` bytes from `offset` on; fewer only at the end of the file.
+    ///
+    /// # Errors
+    /// `Corrupt`, and those of reading chunks and the staging area.
+    pub fn read(&self, offset: u64, len: usize) -> Result<Vec<Bytes>> {
+        let data = self.ready()?;
+        let end = data.size.min(offset.saturating_add(len as u64));
+        if offset >= end {
+            return Ok(Vec::new());
+        }
+        let below = end.min(data.settled_end());
+        let mut pieces = Vec::new();
+        if offset < below {
+            data.walk(offset, below, &mut |piece| {
+                pieces.push(piece);
+                ControlFlow::Continue(())
+            });
+        }
+        let mut staged = Vec::new();
+        for piece in pieces.iter().filter(|piece| piece.source == Source::Staged) {
+            staged.push(data.staging.part(piece.at, piece.len)?);
+        }
+        let tail = match &data.stream {
+            Some(stream) if end > stream.start() => {
+                stream.slices(offset.max(stream.start()), end).map(Bytes::copy_from_slice)
+            }
+            _ => Default::default(),
+        };
+        let _lease = data.lease.clone();
+        drop(data);
+        let mut out = Vec::with_capacity(pieces.len() + 2);
+        let mut staged = staged.into_iter();
+        for piece in pieces {
+            match piece.source {
+                Source::Staged => out.push(staged.next().expect("one for each").bytes()?),
+                _ => self.fetch(piece, &mut out)?,
+            }
+        }
+        out.extend(tail.into_iter().filter(|bytes| !bytes.is_empty()));
+        Ok(out)
+    }
+
+    /// Adds the bytes of a hole or a chunk.
+    pub fn fetch(&self, piece: Piece, out: &mut Vec<Bytes>) -> Result<()> {
+        let Source::Chunk { id, skip, whole } = piece.source else {
+            let mut rest = piece.len as usize;
+            while rest > 0 {
+                let len = rest.min(ZEROS.len());
+                out.push(Bytes::from_static(&ZEROS[..len]));
+                rest -= len;
+            }
+            return Ok(());
+        };
+        let body = self.shared.drive.chunk(&id)?;
+        if body.len() != whole as usize {
+            return Err(Error::corrupt(format!("chunk {id} has another length than its extent")));
+        }
+        out.push(body.slice(skip as usize..skip as usize + piece.len as usize));
+        Ok(())
+    }
+}
+
+/// Writes bytes that end in the stream or behind it, without waiting; false where there is no memory for them.
+fn write_to_stream(data: &mut Data, at: u64, bytes: &[u8]) -> Result<bool> {
+    let Some(stream) = &mut data.stream else { return Ok(false) };
+    let (start, end) = (stream.start(), stream.end());
+    let split = |border: u64| border.saturating_sub(at).min(bytes.len() as u64) as usize;
+    let (below, inside, behind) =
+        (&bytes[..split(start)], &bytes[split(start)..split(end)], &bytes[split(end)..]);
+    if !behind.is_empty() && !stream.append(behind) {
+        return Ok(false);
+    }
+    data.size = data.size.max(stream.end());
+    if !inside.is_empty() {
+        stream.overwrite(at.max(start), inside);
+    }
+    if !below.is_empty() {
+        data.stage(at, below)?;
+    }
+    Ok(true)
+}
+
+/// An error that a mount answers with EFBIG.
+pub(super) fn too_big(what: &str) -> Error {
+    Error::invalid(format!("{what}: file too large")).because(std::io::Error::from(Errno::FBIG))
+}
