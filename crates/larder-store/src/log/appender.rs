@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 const WRITEBACK_BYTES: u32 = 8 << 20;
 /// A batch is written in pieces of about this size.
 const BATCH_WRITE_BYTES: usize = 4 << 20;
+/// The longest batch: it lies in one segment, which may be longer than others for it, and offsets have 32 bits.
+const BATCH_MAX_BYTES: usize = 2 << 30;
 
 /// Appends to the log.
 pub struct Appender {
@@ -230,19 +232,28 @@ impl Appending<'_> {
 
     fn try_batch(&mut self, payloads: &[Payload]) -> Result<Vec<Header>> {
         let format = self.appender.segments.format();
+        // Never across segments: either of them could be compacted away, and what is left would not count.
+        let total =
+            payloads.iter().map(|payload| HEADER_BYTES + payload.bytes.len()).sum::<usize>() + HEADER_BYTES;
+        if total > BATCH_MAX_BYTES {
+            return Err(Error::invalid(format!("a commit of {total} bytes, more than {BATCH_MAX_BYTES}")));
+        }
+        self.make_room(total)?;
         let mut headers = Vec::with_capacity(payloads.len());
-        let mut waiting = Vec::new();
+        let mut waiting = Vec::with_capacity(total.min(2 * BATCH_WRITE_BYTES));
         let mut crc_of_crcs = 0;
         for payload in payloads {
             let crc = crc32c::crc32c(&payload.bytes);
             crc_of_crcs = crc32c::crc32c_append(crc_of_crcs, &crc.to_le_bytes());
-            self.make_room_behind(&mut waiting, HEADER_BYTES + payload.bytes.len())?;
+            if waiting.len() >= BATCH_WRITE_BYTES {
+                self.write(&mut [IoSlice::new(&waiting)])?;
+                waiting.clear();
+            }
             let header = self.header(RecordKind::Meta, payload, crc, waiting.len());
             waiting.extend_from_slice(&format.encode(&header));
             waiting.extend_from_slice(&payload.bytes);
             headers.push(header);
         }
-        self.make_room_behind(&mut waiting, HEADER_BYTES)?;
         let end = Payload { flags: 0, raw_len: payloads.len() as u32, bytes: Vec::new(), edits: 0 };
         let header = self.header(RecordKind::Commit, &end, crc_of_crcs, waiting.len());
         waiting.extend_from_slice(&format.encode(&header));
@@ -294,16 +305,6 @@ impl Appending<'_> {
         let at = self.head.end.offset();
         let full = at as usize + len > self.appender.segment_bytes as usize && at > HEADER_BYTES as u32;
         if full { self.roll() } else { Ok(()) }
-    }
-
-    fn make_room_behind(&mut self, waiting: &mut Vec<u8>, len: usize) -> Result<()> {
-        let end = self.head.end.offset() as usize + waiting.len();
-        let full = end + len > self.appender.segment_bytes as usize;
-        if !waiting.is_empty() && (full || waiting.len() >= BATCH_WRITE_BYTES) {
-            self.write(&mut [IoSlice::new(waiting)])?;
-            waiting.clear();
-        }
-        if waiting.is_empty() { self.make_room(len) } else { Ok(()) }
     }
 
     fn write(&mut self, parts: &mut [IoSlice<'_>]) -> Result<()> {

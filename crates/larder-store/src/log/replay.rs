@@ -78,6 +78,8 @@ pub fn replay(
 impl<F: FnMut(Found) -> Result<()>> Replay<'_, F> {
     /// Returns whether the log ends in this segment.
     fn segment(&mut self, walk: &mut Walk, damage_at: &impl Fn(Position) -> Damage) -> Result<bool> {
+        // A batch lies in one segment.
+        self.pending.clear();
         while !walk.at_end() && walk.position() < self.to {
             let damage = damage_at(walk.position());
             let mut header = walk.header()?;

@@ -68,3 +68,14 @@ pub fn copy(from: &Path, to: &Path) {
         }
     }
 }
+
+/// A number from the environment, for longer runs than the usual.
+#[expect(clippy::disallowed_methods, reason = "how long a test runs is up to whoever runs it")]
+pub fn from_environment(name: &str, usual: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
+/// On memory where there is such a place: the test's own syncs cost nothing there.
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder")
+}

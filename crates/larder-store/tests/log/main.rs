@@ -5,4 +5,7 @@ mod damage;
 mod failing_disk;
 mod feed;
 mod fixture;
+mod image;
+mod kill;
+mod power_cut;
 mod reopen;
