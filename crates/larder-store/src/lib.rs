@@ -4,6 +4,7 @@
 
 pub mod catalog;
 pub mod chunks;
+pub mod conformance;
 pub mod kv;
 pub mod kv_catalog;
 pub mod log;
