@@ -1,11 +1,23 @@
 //! The OC-Checksum header: what the client says the bytes hash to, verified before they are published.
+//!
+//! A checksum that held is kept with the entity tag it held for and read back as the property `checksums`, so that
+//! rclone can compare without downloading. Source: ownCloud, "Checksums in oc:checksums".
 
+use crate::conditions::etag;
+use crate::dead;
 use crate::failure::Failure;
+use crate::xml::PropName;
+use larder_core::{Node, Result};
+use larder_drive::{Actor, Drive};
 use md5::Digest;
+
+/// The namespace of the property.
+pub(crate) const OWNCLOUD: &str = "http://owncloud.org/ns";
 
 /// Hashes a body as it comes in.
 pub(crate) struct Checksum {
     state: State,
+    name: &'static str,
     want: String,
 }
 
@@ -26,14 +38,14 @@ impl Checksum {
     pub(crate) fn of(header: &str) -> Option<Self> {
         header.split_whitespace().find_map(|one| {
             let (name, want) = one.split_once(':')?;
-            let state = match name.to_ascii_uppercase().as_str() {
-                "SHA1" => State::Sha1(sha1::Sha1::default()),
-                "SHA256" | "SHA-256" => State::Sha256(sha2::Sha256::default()),
-                "MD5" => State::Md5(md5::Md5::default()),
-                "ADLER32" => State::Adler32(1, 0),
+            let (name, state) = match name.to_ascii_uppercase().as_str() {
+                "SHA1" => ("SHA1", State::Sha1(sha1::Sha1::default())),
+                "SHA256" | "SHA-256" => ("SHA256", State::Sha256(sha2::Sha256::default())),
+                "MD5" => ("MD5", State::Md5(md5::Md5::default())),
+                "ADLER32" => ("ADLER32", State::Adler32(1, 0)),
                 _ => return None,
             };
-            Some(Self { state, want: want.to_ascii_lowercase() })
+            Some(Self { state, name, want: want.to_ascii_lowercase() })
         })
     }
 
@@ -55,11 +67,11 @@ impl Checksum {
         }
     }
 
-    /// Compares.
+    /// Compares, and returns what held, as the header has it.
     ///
     /// # Errors
     /// 400 where the bytes are not those that the client meant.
-    pub(crate) fn verify(self) -> Result<(), Failure> {
+    pub(crate) fn verify(self) -> Result<String, Failure> {
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let have = match self.state {
             State::Sha1(state) => hex(&sha1::Digest::finalize(state)),
@@ -68,10 +80,30 @@ impl Checksum {
             State::Adler32(a, b) => format!("{:08x}", (b << 16) | a),
         };
         if have == self.want {
-            return Ok(());
+            return Ok(format!("{}:{have}", self.name));
         }
         Err(Failure::bad_request(format!("checksum of the body is {have}, not {}", self.want)))
     }
+}
+
+fn key() -> Vec<u8> {
+    dead::key(&PropName { ns: OWNCLOUD.to_owned(), local: "checksums".to_owned() })
+}
+
+/// Keeps what held for the content that `node` has now.
+///
+/// # Errors
+/// Those of the catalog.
+pub(crate) fn keep(drive: &Drive, actor: &Actor, node: &Node, checksum: &str) -> Result<()> {
+    let value = format!("{} {checksum}", etag(node).unwrap_or_default());
+    drive.set_xattrs(actor, node.id, vec![(key(), Some(value.into_bytes()))])
+}
+
+/// Returns what is kept for the content that `node` has now.
+pub(crate) fn kept(drive: &Drive, node: &Node) -> Option<String> {
+    let value = String::from_utf8(drive.catalog().xattr(node.id, &key()).ok()?).ok()?;
+    let (tag, checksum) = value.split_once(' ')?;
+    (etag(node)? == tag).then(|| checksum.to_owned())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! Sources: RFC 4918 § 15, RFC 4331 (quota), [MS-WDV] § 2.2.10 (Win32 times), Apache mod_dav (executable).
 
+use crate::checksum::{self, OWNCLOUD};
 use crate::conditions::etag;
 use crate::date;
 use crate::get::media_type;
@@ -16,7 +17,7 @@ const APACHE: &str = "http://apache.org/dav/props/";
 /// Declares the prefixes that [`Live::tag`] uses.
 pub(crate) const MULTISTATUS: &[u8] =
     b"<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<D:multistatus xmlns:D=\"DAV:\" \
-xmlns:Z=\"urn:schemas-microsoft-com:\" xmlns:A=\"http://apache.org/dav/props/\">\n";
+xmlns:Z=\"urn:schemas-microsoft-com:\" xmlns:A=\"http://apache.org/dav/props/\" xmlns:O=\"http://owncloud.org/ns\">\n";
 /// Ends what [`MULTISTATUS`] began.
 pub(crate) const MULTISTATUS_END: &[u8] = b"</D:multistatus>\n";
 
@@ -67,6 +68,7 @@ live! {
     WinAccess MICROSOFT "Z" "Win32LastAccessTime";
     WinAttributes MICROSOFT "Z" "Win32FileAttributes";
     Executable APACHE "A" "executable";
+    Checksums OWNCLOUD "O" "checksums";
 }
 
 /// What allprop answers. Sources: RFC 4918 § 9.1.5 and § 15; RFC 4331 § 3 keeps quota out of it.
@@ -157,6 +159,12 @@ impl Values<'_> {
                 out.extend_from_slice(media_type(&name).as_bytes());
             }
             Live::Etag => out.extend_from_slice(etag(node).unwrap_or_default().as_bytes()),
+            Live::Checksums => match checksum::kept(self.drive, node) {
+                Some(kept) => {
+                    out.extend_from_slice(format!("<O:checksum>{}</O:checksum>", escape(&kept)).as_bytes());
+                }
+                None => return Ok(false),
+            },
             Live::Executable => out.push(if node.mode & EXECUTE == 0 { b'F' } else { b'T' }),
         }
         Ok(true)
@@ -241,6 +249,7 @@ mod tests {
             let ns = match prefix {
                 "D" => DAV,
                 "Z" => MICROSOFT,
+                "O" => OWNCLOUD,
                 _ => APACHE,
             };
             assert_eq!(Live::of(&PropName { ns: ns.to_owned(), local: local.to_owned() }), Some(*live));

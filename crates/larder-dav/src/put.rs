@@ -5,7 +5,7 @@
 
 use crate::body::Body;
 use crate::call::Call;
-use crate::checksum::Checksum;
+use crate::checksum::{self, Checksum};
 use crate::failure::Failure;
 use crate::gate::join;
 use crate::get::value;
@@ -205,9 +205,7 @@ fn finish(call: &Call, plan: Plan, intake: Intake, rest: Vec<Bytes>) -> Result<R
     {
         return Err(Failure::bad_request(format!("the body had {} bytes of {want}", intake.received)));
     }
-    if let Some(sum) = intake.sum.take() {
-        sum.verify()?;
-    }
+    let checksum = intake.sum.take().map(Checksum::verify).transpose()?;
     if let (Some(old), Some(_)) = (&plan.old, plan.part) {
         let end = plan.start + intake.received;
         if end < old.size_bytes() {
@@ -222,7 +220,11 @@ fn finish(call: &Call, plan: Plan, intake: Intake, rest: Vec<Bytes>) -> Result<R
         mtime: plan.mtime,
         mode: FILE_MODE,
     };
-    let (node, created) = intake.upload.finish(&call.actor(), target)?;
+    let actor = call.actor();
+    let (node, created) = intake.upload.finish(&actor, target)?;
+    if let (Some(held), None) = (checksum, plan.part) {
+        checksum::keep(&call.service.drive, &actor, &node, &held)?;
+    }
     let mut response = Response::new(Body::empty());
     *response.status_mut() = if created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
     let headers = response.headers_mut();

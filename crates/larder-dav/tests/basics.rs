@@ -158,4 +158,10 @@ fn wrong_checksums_publish_nothing() {
     assert_eq!(server.send("PUT", "/dav/home/f", &[("OC-Checksum", sha1)], "hello").status, 201);
     assert_eq!(server.send("PUT", "/dav/home/f", &[("OC-Checksum", sha1)], "world").status, 400);
     assert_eq!(server.get("/dav/home/f").text(), "hello");
+    // What held is read back for as long as the content stays.
+    let ask = "<D:propfind xmlns:D='DAV:'><D:prop><checksums xmlns='http://owncloud.org/ns'/></D:prop></D:propfind>";
+    let kept = || server.propfind("/dav/home/f", "0", ask).element("O:checksum");
+    assert_eq!(kept().as_deref(), Some(sha1));
+    server.put("/dav/home/f", "other");
+    assert_eq!(kept(), None);
 }
