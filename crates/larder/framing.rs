@@ -2,7 +2,7 @@
 //!
 //! hyper takes a message with both Content-Length and Transfer-Encoding as chunked and drops the length before a
 //! service could see it. RFC 9112 § 6.3 allows that; a proxy in front may have read it the other way. This refuses
-//! such messages, and every other doubt about a length, before anything acts on them.
+//! such messages, and every other doubt about a length, before anything acts on them; also targets with a fragment.
 
 /// The longest head kept; hyper refuses longer ones before they end.
 pub const HEAD_MAX_BYTES: usize = 64 << 10;
@@ -110,6 +110,11 @@ fn chunk(left: u64) -> State {
 
 /// What follows this head; nothing where its fields leave a doubt.
 fn length(head: &[u8]) -> Option<State> {
+    // hyper cuts a fragment off the target before a service sees it, and DELETE /d/#x would delete /d/. A target has
+    // none. Source: RFC 9112 § 3.2.
+    if head.split(|byte| *byte == b'\n').next().is_some_and(|line| line.contains(&b'#')) {
+        return None;
+    }
     let (mut lengths, mut codings) = (Vec::new(), Vec::new());
     for line in head.split(|byte| *byte == b'\n').skip(1) {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
@@ -176,6 +181,12 @@ mod tests {
             let text = format!("PUT /a HTTP/1.1\r\n{fields}\r\n\r\n");
             assert_eq!(whole(&text), Err(text.len() - 1), "{fields}");
         }
+    }
+
+    #[test]
+    fn a_fragment_in_the_target_is_refused() {
+        assert!(whole("DELETE /d/#x HTTP/1.1\r\nHost: h\r\n\r\n").is_err());
+        assert_eq!(whole("DELETE /d/%23x HTTP/1.1\r\nReferer: /d#x\r\n\r\n"), Ok(false));
     }
 
     #[test]
