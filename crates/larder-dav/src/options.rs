@@ -9,6 +9,8 @@ use http::{Response, StatusCode};
 
 /// Source: RFC 4918 § 10.1 and § 18; sabre/dav for the last.
 const CLASSES: HeaderValue = HeaderValue::from_static("1, 2, 3, sabredav-partialupdate");
+/// Says that `executable` is a property that can be set. Source: Apache mod_dav_fs; cadaver and davfs2 look for it.
+const EXECUTABLE: HeaderValue = HeaderValue::from_static("<http://apache.org/dav/propset/fs/1>");
 
 const FILE: &str = "OPTIONS, GET, HEAD, PUT, PATCH, DELETE, PROPFIND, PROPPATCH, COPY, MOVE, LOCK, UNLOCK";
 const FOLDER: &str = "OPTIONS, GET, HEAD, DELETE, PROPFIND, PROPPATCH, COPY, MOVE, LOCK, UNLOCK";
@@ -21,6 +23,7 @@ pub(crate) fn options(call: &Call) -> Result<Response<Body>, Failure> {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     headers.insert("dav", CLASSES);
+    headers.append("dav", EXECUTABLE);
     headers.insert("ms-author-via", HeaderValue::from_static("DAV"));
     headers.insert("accept-patch", HeaderValue::from_static("application/x-sabredav-partialupdate"));
     headers.insert(header::ALLOW, HeaderValue::from_static(allowed(call)?));
