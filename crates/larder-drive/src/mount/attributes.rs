@@ -82,7 +82,7 @@ impl Mount {
 
     fn give_back(&self, handle: Handle) -> Result<()> {
         let open = self.table.remove(handle)?;
-        self.table.close(open.file.id, open.file.data.lock().is_clean());
+        self.table.close(open.file.id, open.file.is_saved());
         Ok(())
     }
 

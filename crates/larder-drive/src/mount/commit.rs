@@ -81,7 +81,12 @@ impl WorkingFile {
         }
     }
 
-    pub fn is_deleted(&self) -> Result<bool> {
+    /// Says whether nothing would be lost by forgetting this file.
+    pub fn is_saved(&self) -> bool {
+        self.data.lock().is_clean() || self.is_deleted().unwrap_or(false)
+    }
+
+    fn is_deleted(&self) -> Result<bool> {
         match self.shared.drive.catalog().node(self.id) {
             Ok(node) => Ok(node.nlink == 0),
             Err(error) if error.kind() == Kind::NotFound => Ok(true),

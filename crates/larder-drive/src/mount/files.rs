@@ -130,10 +130,10 @@ impl Mount {
         let open = self.table.remove(handle)?;
         let file = open.file.clone();
         let done = if open.flags.write { file.commit(Durability::Process).map(drop) } else { Ok(()) };
-        // Other doors may change the file before its last commit is known to have failed for good, not before it was tried.
+        // Only now may other doors change the file: they would be overwritten otherwise.
         drop(open);
         self.save_atime(&file);
-        self.table.close(file.id, done.is_ok());
+        self.table.close(file.id, file.is_saved());
         done
     }
 

@@ -1,4 +1,9 @@
 //! What the live view of a drive promises: files, names, and many threads at once.
 
+mod commits;
+mod faults;
 mod file_machine;
+mod files;
+mod threads;
+mod tree_machine;
 mod world;

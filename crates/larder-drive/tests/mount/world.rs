@@ -1,9 +1,10 @@
 //! A drive over either backend with one mount, and short names for what tests do with it.
 
+use crate::faults::FaultyChunks;
 use larder_core::{DrivePath, Name, NodeId, Result, Timestamp};
 use larder_drive::{Actor, Clock, Door, Drive, Handle, Mount, OpenFlags, Parts, Settings, Target};
 use larder_store::log::{self, LogStore};
-use larder_store::memory::{MemoryChunks, MemoryKv};
+use larder_store::memory::MemoryKv;
 use larder_store::{Catalog, ChunkStore, KvCatalog};
 use std::sync::Arc;
 
@@ -22,6 +23,8 @@ pub enum Backend {
 pub struct World {
     pub mount: Mount,
     pub drive: Arc<Drive>,
+    /// The chunks of [`Backend::Memory`].
+    pub chunks: Arc<FaultyChunks>,
     pub clock: Clock,
     pub actor: Actor,
     pub dav: Actor,
@@ -38,10 +41,10 @@ impl World {
         let settings = Settings::default();
         match backend {
             Backend::Memory => {
-                let chunks = Arc::new(MemoryChunks::default());
+                let chunks = Arc::new(FaultyChunks::default());
                 let kv = MemoryKv::default();
                 let catalog = KvCatalog::open(kv, clock.now(), (0, 0)).expect("an empty index");
-                Self::over(chunks, Arc::new(catalog), clock, settings, None)
+                Self::over(chunks.clone(), Arc::new(catalog), clock, settings, (chunks, None))
             }
             Backend::Log => {
                 let folder = tempfile::tempdir().expect("a folder");
@@ -49,23 +52,24 @@ impl World {
                 let store = LogStore::open(folder.path(), log::Settings::default(), &parts).expect("opens");
                 let catalog = KvCatalog::open(store.kv(), clock.now(), (0, 0)).expect("an empty index");
                 let settings = Settings { data: Some(folder.path().to_owned()), ..settings };
-                Self::over(store, Arc::new(catalog), clock, settings, Some(folder))
+                Self::over(store, Arc::new(catalog), clock, settings, (Arc::default(), Some(folder)))
             }
         }
     }
 
-    pub fn over(
+    fn over(
         chunks: Arc<dyn ChunkStore>,
         catalog: Arc<dyn Catalog>,
         clock: Clock,
         settings: Settings,
-        folder: Option<tempfile::TempDir>,
+        (memory, folder): (Arc<FaultyChunks>, Option<tempfile::TempDir>),
     ) -> Self {
         let parts = Parts { chunks, catalog, clock: clock.clone(), random };
         let drive = Drive::open(parts, settings).expect("opens");
         Self {
             mount: drive.mount(),
             drive,
+            chunks: memory,
 
             clock,
             actor: Actor::new(Door::Mount, 0, 0, ""),
