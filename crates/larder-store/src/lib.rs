@@ -5,6 +5,7 @@
 pub mod catalog;
 pub mod chunks;
 pub mod conformance;
+pub mod faulty;
 pub mod kv;
 pub mod kv_catalog;
 pub mod log;
