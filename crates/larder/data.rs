@@ -2,12 +2,11 @@
 
 use crate::actor;
 use crate::config::StoreSettings;
-use crate::request::Progress;
+use crate::pace::Maintenance;
 use larder_core::{Error, Result};
 use larder_drive::{Clock, Drive, Parts, Settings};
 use larder_store::KvCatalog;
-use larder_store::log::{self, LogStore};
-use serde_json::{Value, json};
+use larder_store::log::{self, LogKv, LogStore};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +18,12 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 pub struct Opened {
     /// The drive.
     pub drive: Arc<Drive>,
-    store: Arc<LogStore>,
+    /// Its bodies and its log.
+    pub store: Arc<LogStore>,
+    /// Its nodes and names.
+    pub catalog: Arc<KvCatalog<LogKv>>,
+    /// Whose turn it is to work on the store.
+    pub maintenance: Maintenance,
     settings: StoreSettings,
 }
 
@@ -39,7 +43,8 @@ impl Opened {
         let store = LogStore::open(data, log::Settings::default(), &parts)?;
         let clock = Clock::system();
         let catalog = Arc::new(KvCatalog::open(store.kv(), clock.now(), actor::ids())?);
-        let parts = Parts { chunks: store.clone(), catalog, clock, random: crate::random::fill };
+        let parts =
+            Parts { chunks: store.clone(), catalog: catalog.clone(), clock, random: crate::random::fill };
         let drive = Drive::open(
             parts,
             Settings {
@@ -49,7 +54,7 @@ impl Opened {
                 ..Settings::default()
             },
         )?;
-        Ok(Self { drive, store, settings: settings.clone() })
+        Ok(Self { drive, store, catalog, maintenance: Maintenance::default(), settings: settings.clone() })
     }
 
     /// Opens a drive that is there.
@@ -67,38 +72,6 @@ impl Opened {
     /// The data directory.
     pub fn data(&self) -> &Path {
         &self.settings.data
-    }
-
-    /// Drops old history and unreferenced chunks.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub fn collect(&self, _progress: &dyn Fn(Progress)) -> Result<Value> {
-        Ok(json!({ "purged": self.drive.purge_history()? }))
-    }
-
-    /// Checks every body.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub fn scrub(&self, _rate: Option<&str>, _progress: &dyn Fn(Progress)) -> Result<Value> {
-        Ok(json!({}))
-    }
-
-    /// Makes the index again.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub fn rebuild(&self, _progress: &dyn Fn(Progress)) -> Result<Value> {
-        Ok(json!({}))
-    }
-
-    /// How much is stored.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub fn stats(&self) -> Result<Value> {
-        Ok(json!({}))
     }
 
     /// Makes everything durable and closes the store.

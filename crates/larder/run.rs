@@ -30,6 +30,11 @@ const MOUNT_CHECK: Duration = Duration::from_millis(200);
 /// What is left of the runtime at the end may take so long.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
+/// The first collection comes so long after the start, when whoever started it is done looking.
+const FIRST_COLLECTION: Duration = Duration::from_secs(3600);
+/// Others follow daily.
+const COLLECTION_PERIOD: Duration = Duration::from_secs(24 * 3600);
+
 /// What the process is to be.
 pub struct Plan {
     /// The store.
@@ -71,10 +76,12 @@ pub fn run(plan: Plan) -> Result<()> {
 
 async fn serve(plan: Plan) -> Result<()> {
     let data = plan.store.data.clone();
+    // What is wrong with the settings is told before anything is made.
+    let tls = plan.http.as_ref().and_then(|http| http.tls.clone()).map(Tls::load).transpose()?.map(Arc::new);
     let opened = Opened::open(&plan.store)?;
     let mut said = Vec::new();
     let door = match &plan.http {
-        Some(http) => Some(open_door(http, &opened, plan.admin_password, &mut said).await?),
+        Some(http) => Some(open_door(http, tls.clone(), &opened, plan.admin_password, &mut said).await?),
         None => None,
     };
     let mounts = Mounts::default();
@@ -96,7 +103,6 @@ async fn serve(plan: Plan) -> Result<()> {
         mounts,
     };
     let operator = Arc::new(Operator::serving(opened, serving));
-    let tls = door.as_ref().and_then(|door| door.tls.clone());
     let tasks = Tasks::start(door, socket, operator.clone());
     ready(&said, &data)?;
     let until = until_told(tls, operator.clone(), plan.http.is_none()).await;
@@ -115,12 +121,12 @@ struct Door {
 
 async fn open_door(
     http: &ServerSettings,
+    tls: Option<Arc<Tls>>,
     opened: &Opened,
     admin_password: Option<String>,
     said: &mut Vec<String>,
 ) -> Result<Door> {
     let drive = &opened.drive;
-    let tls = http.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
     let listener = TcpListener::bind(http.listen).await.map_err(|e| {
         let kind = if e.kind() == std::io::ErrorKind::AddrInUse { Kind::Conflict } else { Kind::Unavailable };
         Error::new(kind, format!("listening on {}", http.listen)).because(e)
@@ -159,6 +165,7 @@ impl Tasks {
     fn start(door: Option<Door>, socket: UnixListener, operator: Arc<Operator>) -> Self {
         let (stop, stopped) = watch::channel(false);
         let mut others = vec![tokio::spawn(control::run(socket, operator.clone()))];
+        others.push(tokio::spawn(collect_daily(operator.clone())));
         if let Some(period) = notify::watchdog_period() {
             others.push(tokio::spawn(watchdog(period, operator)));
         }
@@ -193,6 +200,22 @@ fn ready(said: &[String], data: &std::path::Path) -> Result<()> {
     println!("Ready. Ctrl-C ends it.");
     notify::notify(&format!("READY=1\nSTATUS={}", said.join("; ")));
     if daemon::is_child() { daemon::let_go(&data.join("larder.log")) } else { Ok(()) }
+}
+
+/// Drops what is too old and not referred to, once a day.
+async fn collect_daily(operator: Arc<Operator>) {
+    let mut days =
+        tokio::time::interval_at(tokio::time::Instant::now() + FIRST_COLLECTION, COLLECTION_PERIOD);
+    loop {
+        days.tick().await;
+        let operator = operator.clone();
+        let collected = tokio::task::spawn_blocking(move || operator.opened().collect(&|_| {})).await;
+        match collected {
+            Ok(Ok(gone)) => tracing::info!(%gone, "collected"),
+            Ok(Err(error)) => tracing::error!(%error, "collection"),
+            Err(error) => tracing::error!(%error, "collection"),
+        }
+    }
 }
 
 async fn watchdog(period: Duration, operator: Arc<Operator>) {
@@ -238,6 +261,7 @@ fn reload(tls: Option<&Tls>) {
 
 async fn end(tasks: Tasks, operator: Arc<Operator>) -> Result<()> {
     notify::notify("STOPPING=1");
+    operator.opened().maintenance.hurry();
     let socket = control::socket_path(operator.opened().data());
     tasks.end().await;
     let closing = tokio::task::spawn_blocking(move || {

@@ -84,45 +84,52 @@ impl Shaper {
 pub struct Share {
     shaper: Arc<Shaper>,
     asked: Option<Ticket>,
-    left_bytes: u64,
+    /// Bytes granted and not moved yet; below zero: moved and not granted yet.
+    balance_bytes: i64,
 }
 
 impl Share {
     /// Takes part in `shaper`.
     pub fn new(shaper: Arc<Shaper>) -> Self {
-        Self { shaper, asked: None, left_bytes: 0 }
+        Self { shaper, asked: None, balance_bytes: 0 }
     }
 
-    /// Returns how many of `wanted` bytes may move now, at least one; call [`Share::moved`] with what did.
+    /// Returns how many of `wanted` bytes may move now: at least one, or with 0 wanted none, once everything that
+    /// moved before is paid for. Call [`Share::moved`] with what did.
     pub fn poll_allowed(&mut self, context: &mut Context<'_>, wanted: usize) -> Poll<usize> {
         if !self.shaper.limited.load(Ordering::Acquire) && self.asked.is_none() {
-            self.left_bytes = 0;
+            self.balance_bytes = 0;
             return Poll::Ready(wanted);
         }
-        while self.left_bytes == 0 {
+        let least = i64::from(wanted > 0);
+        while self.balance_bytes < least {
             let mut state = self.shaper.state.lock();
             let ticket = match self.asked {
                 Some(ticket) => ticket,
                 None => {
-                    let ticket = state.throttle.request(Class::Bulk, wanted as u64, tick());
+                    let missing = (wanted as u64).saturating_add_signed(-self.balance_bytes);
+                    let ticket = state.throttle.request(Class::Bulk, missing, tick());
                     self.shaper.changed.notify_one();
                     *self.asked.insert(ticket)
                 }
             };
             match state.granted.remove(&ticket) {
-                Some(bytes) => (self.left_bytes, self.asked) = (bytes, None),
+                Some(bytes) => {
+                    self.balance_bytes += i64::try_from(bytes).unwrap_or(i64::MAX);
+                    self.asked = None;
+                }
                 None => {
                     state.waiting.insert(ticket, context.waker().clone());
                     return Poll::Pending;
                 }
             }
         }
-        Poll::Ready(wanted.min(usize::try_from(self.left_bytes).unwrap_or(usize::MAX)))
+        Poll::Ready(wanted.min(usize::try_from(self.balance_bytes).unwrap_or(usize::MAX)))
     }
 
     /// Says how many bytes moved.
     pub fn moved(&mut self, bytes: usize) {
-        self.left_bytes = self.left_bytes.saturating_sub(bytes as u64);
+        self.balance_bytes = self.balance_bytes.saturating_sub_unsigned(bytes as u64);
     }
 }
 

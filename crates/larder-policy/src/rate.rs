@@ -32,6 +32,15 @@ impl Rate {
         Rate(NonZeroU64::new(bounded).unwrap_or(NonZeroU64::MIN))
     }
 
+    /// The rate of `mib` MiB a second, at least one.
+    pub const fn mib_per_s(mib: u32) -> Self {
+        let mib = if mib == 0 { 1 } else { mib as u64 };
+        match NonZeroU64::new(mib << 20) {
+            Some(rate) => Rate(rate),
+            None => Rate(NonZeroU64::MIN),
+        }
+    }
+
     /// Bytes per second.
     pub fn bytes_per_s(self) -> u64 {
         self.0.get()

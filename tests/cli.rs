@@ -1,0 +1,13 @@
+//! The command as users run it: each command against a running server and, where that makes sense, without one.
+
+mod support;
+
+mod cli {
+    mod auth;
+    mod background;
+    mod history;
+    mod limits;
+    mod server;
+    mod tls;
+    mod users;
+}

@@ -1,0 +1,111 @@
+//! `--limit-down`, `--limit-up` and `limit`: how exact they are, and that they hold at once.
+
+use crate::support::http::Client;
+use crate::support::server::{PASSWORD, Place};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+const MIB: f64 = 1_048_576.0;
+/// What a limit may be missed by.
+const TOLERANCE: f64 = 0.03;
+/// Shares of streams may differ by this.
+const SHARES: f64 = 0.10;
+
+fn limit(place: &Place, direction: &str, rate: &str) {
+    place.run(&["limit", direction, rate], 60).ok();
+}
+
+/// Bytes a second of each of `streams` downloads of `path` at a time.
+fn downloads(server: SocketAddr, path: &str, streams: usize) -> Vec<f64> {
+    std::thread::scope(|scope| {
+        let one = || {
+            let mut client = Client::new(server, "admin", PASSWORD);
+            let started = Instant::now();
+            let bytes = client.ok("GET", path, &[], b"").body.len();
+            bytes as f64 / started.elapsed().as_secs_f64()
+        };
+        let threads: Vec<_> = (0..streams).map(|_| scope.spawn(one)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a download")).collect()
+    })
+}
+
+#[track_caller]
+fn assert_close(rates: &[f64], limit: f64) {
+    let total: f64 = rates.iter().sum();
+    let error = total / limit - 1.0;
+    assert!(error.abs() < TOLERANCE, "{error:+.3} off {limit}: {rates:?}");
+    let least = rates.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = rates.iter().copied().fold(0.0, f64::max);
+    assert!(1.0 - least / most < SHARES, "shares {rates:?}");
+}
+
+#[test]
+fn downloads_keep_the_limit_and_share_it() {
+    let place = Place::new();
+    let server = place.start();
+    let mut client = server.client();
+    for (rate, per_s, streams, seconds) in [
+        ("64KiB/s", MIB / 16.0, 1, 4.0),
+        ("128KiB/s", MIB / 8.0, 8, 4.0),
+        ("2MiB/s", 2.0 * MIB, 1, 3.0),
+        ("20MiB/s", 20.0 * MIB, 8, 3.0),
+        ("150MiB/s", 150.0 * MIB, 1, 2.0),
+    ] {
+        limit(&place, "--down", "off");
+        let size = (per_s * seconds / streams as f64) as usize;
+        client.ok("PUT", "/dav/home/file", &[], &vec![0x5a; size]);
+        // Warm: what is measured is the limit, not the disk; and every client is known.
+        let free: f64 = downloads(server.address(), "/dav/home/file", streams).iter().sum();
+        if free < 3.0 * per_s {
+            println!("{rate} is not measured: without a limit this machine moves {free:.0} bytes/s now");
+            continue;
+        }
+        limit(&place, "--down", rate);
+        assert_close(&downloads(server.address(), "/dav/home/file", streams), per_s);
+    }
+    assert!(server.stop().success());
+}
+
+#[test]
+fn uploads_keep_the_limit() {
+    let place = Place::new();
+    let server = place.start();
+    let mut client = server.client();
+    client.ok("PUT", "/dav/home/warm", &[], b"x");
+    limit(&place, "--up", "5MiB/s");
+    let body = vec![0x5a; 15 << 20];
+    let started = Instant::now();
+    client.ok("PUT", "/dav/home/file", &[], &body);
+    let rate = body.len() as f64 / started.elapsed().as_secs_f64();
+    assert_close(&[rate], 5.0 * MIB);
+    assert!(server.stop().success());
+}
+
+#[test]
+fn limit_holds_from_one_moment_to_the_next_and_after_a_restart() {
+    let place = Place::new().with(&["--limit-up", "off"]);
+    let server = place.start();
+    let mut client = server.client();
+    let body = vec![0x5a; 8 << 20];
+    client.ok("PUT", "/dav/home/file", &[], &body);
+    limit(&place, "--down", "1MiB/s");
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        let address = server.address();
+        let download = scope.spawn(move || downloads(address, "/dav/home/file", 1));
+        // The change comes while the download runs: it would take eight seconds without.
+        while place.json(&["status"], 60)["limits"]["down"] == "1MiB/s"
+            && started.elapsed().as_secs_f64() < 1.0
+        {}
+        limit(&place, "--down", "off");
+        download.join().expect("a download");
+    });
+    let took = started.elapsed().as_secs_f64();
+    assert!((0.9..4.0).contains(&took), "{took}");
+    limit(&place, "--down", "3MiB/s");
+    assert!(server.stop().success());
+    let server = place.start();
+    assert_eq!(place.json(&["limit"], 60)["down"], "3MiB/s");
+    assert!(server.stop().success());
+    assert_eq!(place.run(&["limit", "--down", "fast"], 60).code(), 2);
+}
