@@ -35,11 +35,6 @@ impl Framing {
         self.state != State::Head
     }
 
-    /// Says whether nothing of a message has come that is not over.
-    pub fn between_messages(&self) -> bool {
-        self.state == State::Head && self.head.is_empty()
-    }
-
     /// Follows `bytes`.
     ///
     /// # Errors
@@ -120,7 +115,7 @@ fn length(head: &[u8]) -> Option<State> {
     if head.split(|byte| *byte == b'\n').next().is_some_and(|line| line.contains(&b'#')) {
         return None;
     }
-    let (mut lengths, mut codings) = (Vec::new(), Vec::new());
+    let (mut lengths, mut codings, mut hosts) = (Vec::new(), Vec::new(), 0);
     for line in head.split(|byte| *byte == b'\n').skip(1) {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
         let (name, value) = (line[..colon].trim_ascii(), line[colon + 1..].trim_ascii());
@@ -128,7 +123,14 @@ fn length(head: &[u8]) -> Option<State> {
             lengths.push(value);
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             codings.push(value);
+        } else if name.eq_ignore_ascii_case(b"host") {
+            hosts += 1;
         }
+    }
+    // Source: RFC 9112 § 3.2.
+    let first = head.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_end();
+    if hosts > 1 || (hosts == 0 && first.ends_with(b" HTTP/1.1")) {
+        return None;
     }
     match (&lengths[..], &codings[..]) {
         ([], []) => Some(State::Head),
@@ -151,17 +153,17 @@ mod tests {
 
     #[test]
     fn plain_messages_pass_however_they_are_cut() {
-        let text = "\r\nPUT /a HTTP/1.1\r\nContent-Length: 5\r\n\r\nhelloPUT /b HTTP/1.1\r\ntransfer-encoding: Chunked\r\n\r\n\
-                    5;x=\"y\"\r\nhello\r\n0\r\nETag: \"1\"\r\n\r\nGET /c HTTP/1.1\n\n";
+        let text = "\r\nPUT /a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhelloPUT /b HTTP/1.1\r\nHost: h\r\ntransfer-encoding: Chunked\r\n\r\n\
+                    5;x=\"y\"\r\nhello\r\n0\r\nETag: \"1\"\r\n\r\nGET /c HTTP/1.0\n\n";
         assert_eq!(whole(text), Ok(false));
         let mut framing = Framing::default();
         for byte in text.as_bytes() {
             framing.feed(&[*byte]).expect("plain");
         }
         assert!(!framing.inside_body());
-        assert_eq!(whole("PUT /a HTTP/1.1\r\nContent-Length: 5\r\n\r\nhell"), Ok(true));
+        assert_eq!(whole("PUT /a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhell"), Ok(true));
         assert_eq!(
-            whole("PUT /a HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n"),
+            whole("PUT /a HTTP/1.1\r\nHost: h\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n"),
             Ok(true)
         );
     }
@@ -183,7 +185,7 @@ mod tests {
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
             "Transfer-Encoding: xchunked",
         ] {
-            let text = format!("PUT /a HTTP/1.1\r\n{fields}\r\n\r\n");
+            let text = format!("PUT /a HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n");
             assert_eq!(whole(&text), Err(text.len() - 1), "{fields}");
         }
     }
@@ -191,20 +193,27 @@ mod tests {
     #[test]
     fn a_fragment_in_the_target_is_refused() {
         assert!(whole("DELETE /d/#x HTTP/1.1\r\nHost: h\r\n\r\n").is_err());
-        assert_eq!(whole("DELETE /d/%23x HTTP/1.1\r\nReferer: /d#x\r\n\r\n"), Ok(false));
+        assert_eq!(whole("DELETE /d/%23x HTTP/1.1\r\nHost: h\r\nReferer: /d#x\r\n\r\n"), Ok(false));
+    }
+
+    #[test]
+    fn one_host_is_named() {
+        assert!(whole("GET /a HTTP/1.1\r\n\r\n").is_err());
+        assert!(whole("GET /a HTTP/1.1\r\nHost: h\r\nhost: i\r\n\r\n").is_err());
+        assert_eq!(whole("GET /a HTTP/1.0\r\n\r\n"), Ok(false));
     }
 
     #[test]
     fn bad_chunk_sizes_are_refused() {
         for size in ["-1", "g", "11111111111111111"] {
-            let text = format!("PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{size}\r\n");
+            let text = format!("PUT /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{size}\r\n");
             assert!(whole(&text).is_err(), "{size}");
         }
     }
 
     #[test]
     fn what_is_doubtful_inside_a_body_is_only_bytes() {
-        let text = "PUT /a HTTP/1.1\r\nContent-Length: 48\r\n\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let text = "PUT /a HTTP/1.1\r\nHost: h\r\nContent-Length: 48\r\n\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(whole(text).map(|_| ()), Ok(()));
     }
 }
