@@ -20,6 +20,50 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 /// A server that was told to stop and lives after this long hangs.
 const STOPPED_WITHIN: Duration = Duration::from_secs(60);
 
+/// A program whose lines are read while it runs; dropping it kills it.
+pub struct Speaking {
+    id: i32,
+    ended: Option<Receiver<std::io::Result<ExitStatus>>>,
+    lines: Receiver<String>,
+}
+
+impl Speaking {
+    /// Starts `command`.
+    pub fn start(command: &mut Command) -> Speaking {
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the program starts");
+        let id = child.id() as i32;
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        Speaking { id, ended: Some(reaped(child)), lines }
+    }
+
+    /// The next line, which must come within `limit_s` seconds.
+    #[track_caller]
+    pub fn line(&self, limit_s: u64) -> String {
+        self.lines.recv_timeout(Duration::from_secs(limit_s)).expect("a line in time")
+    }
+
+    fn end(&mut self) {
+        if let Some(ended) = self.ended.take()
+            && ended.try_recv().is_err()
+        {
+            signal(self.id, libc::SIGKILL);
+            // A process stuck in the kernel is left to the watchdog.
+            let _ = ended.recv_timeout(Duration::from_secs(20));
+        }
+    }
+}
+
+impl Drop for Speaking {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 /// A place for one drive: data directory, mount point, log of all its servers.
 pub struct Place {
     folder: PathBuf,
@@ -46,6 +90,16 @@ impl Place {
     pub fn with(mut self, arguments: &[&str]) -> Place {
         self.arguments.extend(arguments.iter().map(ToString::to_string));
         self
+    }
+
+    /// Gives all commands a configuration file of this text.
+    pub fn configured(self, toml: &str) -> Place {
+        std::fs::write(self.configuration(), toml).expect("a configuration");
+        self
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.path("larder.toml")
     }
 
     /// Makes servers mount the drive too, for at most `limit_s` seconds in all.
@@ -76,6 +130,9 @@ impl Place {
         let mut command = Command::new(LARDER);
         command.args(arguments).arg("--data").arg(self.data());
         command.env("HOME", self.path("home")).env("LARDER_ADMIN_PASSWORD", PASSWORD);
+        if self.configuration().exists() {
+            command.env("LARDER_CONFIG", self.configuration());
+        }
         for variable in ["XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "NOTIFY_SOCKET"] {
             command.env_remove(variable);
         }
@@ -105,6 +162,22 @@ impl Place {
     /// # Errors
     /// Why it is not, where it ends before or takes too long.
     pub fn try_start(&self) -> Result<Server, String> {
+        let mut server = self.spawn();
+        server.await_ready()?;
+        Ok(server)
+    }
+
+    /// Starts a server and kills it after `life`, ready or not.
+    pub fn start_and_kill(&self, life: Duration) {
+        let mut server = self.spawn();
+        if let Some(ended) = server.process.ended.take()
+            && ended.recv_timeout(life).is_err()
+        {
+            server.process.ended = Some(ended);
+        }
+    }
+
+    fn spawn(&self) -> Server {
         let mut command = match &self.watchdog {
             Some(watchdog) => {
                 let mut command = self.command(&["up"]);
@@ -115,18 +188,7 @@ impl Place {
         };
         command.args(["--listen", "127.0.0.1:0"]).args(&self.arguments);
         let log = OpenOptions::new().create(true).append(true).open(self.log_file()).expect("a log");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
-        let mut child = command.spawn().expect("larder starts");
-        let id = child.id() as i32;
-        let stdout = child.stdout.take().expect("piped");
-        let (sender, lines) = mpsc::channel();
-        std::thread::spawn(move || {
-            BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|l| sender.send(l))
-        });
-        let mut server =
-            Server { id, address: ([127, 0, 0, 1], 0).into(), ended: Some(reaped(child)), lines };
-        server.await_ready()?;
-        Ok(server)
+        Server { process: Speaking::start(command.stderr(log)), address: ([127, 0, 0, 1], 0).into() }
     }
 
     fn log_file(&self) -> PathBuf {
@@ -149,10 +211,8 @@ impl Place {
 
 /// A server; dropping it kills it.
 pub struct Server {
-    id: i32,
+    process: Speaking,
     address: SocketAddr,
-    ended: Option<Receiver<std::io::Result<ExitStatus>>>,
-    lines: Receiver<String>,
 }
 
 impl Server {
@@ -161,8 +221,11 @@ impl Server {
         let mut said = String::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let line =
-                self.lines.recv_timeout(left).map_err(|_| format!("the server is not ready:\n{said}"))?;
+            let line = self
+                .process
+                .lines
+                .recv_timeout(left)
+                .map_err(|_| format!("the server is not ready:\n{said}"))?;
             said += &format!("{line}\n");
             if let Some(address) = address_in(&line) {
                 self.address = address;
@@ -185,12 +248,12 @@ impl Server {
 
     /// The process.
     pub fn id(&self) -> i32 {
-        self.id
+        self.process.id
     }
 
     /// Says whether the process is there.
     pub fn lives(&self) -> bool {
-        Path::new(&format!("/proc/{}", self.id)).exists()
+        Path::new(&format!("/proc/{}", self.id())).exists()
     }
 
     /// Ends it as a power cut of the process would: SIGKILL.
@@ -201,23 +264,11 @@ impl Server {
     /// Ends it with SIGTERM and returns how it ended.
     #[track_caller]
     pub fn stop(mut self) -> ExitStatus {
-        signal(self.id, libc::SIGTERM);
-        let ended = self.ended.take().expect("taken once").recv_timeout(STOPPED_WITHIN);
+        signal(self.id(), libc::SIGTERM);
+        let ended = self.process.ended.take().expect("taken once").recv_timeout(STOPPED_WITHIN);
         let status = ended.expect("the server ends when told to").expect("a child can be waited for");
         assert!(status.success(), "the server ended with {status}");
         status
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(ended) = self.ended.take()
-            && ended.try_recv().is_err()
-        {
-            signal(self.id, libc::SIGKILL);
-            // A process stuck in the kernel is left to the watchdog.
-            let _ = ended.recv_timeout(Duration::from_secs(20));
-        }
     }
 }
 

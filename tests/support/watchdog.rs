@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Watches one mount point; dropping it takes the mount away.
+/// Watches a mount point and everything below it; dropping it takes the mounts away.
 pub struct Watchdog {
     point: PathBuf,
     stop: Option<Sender<()>>,
@@ -49,10 +49,10 @@ impl Drop for Watchdog {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        while let Some(before) = mounts_at(&self.point).last().copied() {
-            abort_connection(before);
-            detach(&self.point);
-            if mounts_at(&self.point).last() == Some(&before) {
+        while let Some((minor, place)) = mounts_below(&self.point).pop() {
+            abort_connection(minor);
+            detach(&place);
+            if mounts_below(&self.point).last() == Some(&(minor, place)) {
                 break;
             }
         }
@@ -75,23 +75,23 @@ pub fn detach(point: &Path) {
 
 /// Says whether something is mounted at `point`; asks the mount table, never the mount.
 pub fn is_mounted(point: &Path) -> bool {
-    !mounts_at(point).is_empty()
+    mounts_below(point).iter().any(|(_, place)| place == point)
 }
 
-/// The minor device numbers of what is mounted at `point`, topmost last. A FUSE connection bears the same number.
-fn mounts_at(point: &Path) -> Vec<u32> {
+/// What is mounted at `point` and below, the newest last, by minor device number; a FUSE connection bears the same.
+fn mounts_below(point: &Path) -> Vec<(u32, PathBuf)> {
     let table = std::fs::read_to_string("/proc/self/mountinfo").expect("/proc/self/mountinfo");
     let mounted = |line: &str| {
         let fields: Vec<&str> = line.split(' ').collect();
-        let place = fields.get(4)?.replace("\\040", " ");
+        let place = PathBuf::from(fields.get(4)?.replace("\\040", " "));
         let minor = fields.get(2)?.split_once(':')?.1.parse().ok()?;
-        (Path::new(&place) == point).then_some(minor)
+        place.starts_with(point).then_some((minor, place))
     };
     table.lines().filter_map(mounted).collect()
 }
 
 fn abort(point: &Path) {
-    mounts_at(point).into_iter().for_each(abort_connection);
+    mounts_below(point).into_iter().for_each(|(minor, _)| abort_connection(minor));
 }
 
 fn abort_connection(minor: u32) {
