@@ -178,6 +178,7 @@ impl WorkingFile {
         data.limit = snapshot.size.min(data.low_water);
         data.manifest = Some(manifest.clone());
         data.frozen = None;
+        data.staged_since = 0;
         if more {
             let size = data.size;
             data.hole_bytes = data.holes_in(0, size);

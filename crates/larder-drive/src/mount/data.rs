@@ -79,6 +79,8 @@ pub(super) struct Data {
     pub live: Layer,
     pub stream: Option<Stream>,
     pub staging: Staging,
+    /// Bytes staged since somebody looked how many of them still count.
+    pub staged_since: u64,
     /// Holds chunks that no commit refers to yet.
     pub lease: Option<Arc<Lease>>,
     /// Counts changes.
@@ -103,6 +105,7 @@ impl Data {
             live: Layer::default(),
             stream: None,
             staging,
+            staged_since: 0,
             lease: None,
             generation: 0,
             committed: 0,
@@ -163,8 +166,18 @@ impl Data {
     /// Those of the staging area; then nothing changed.
     pub fn stage(&mut self, at: u64, bytes: &[u8]) -> Result<()> {
         self.staging.write(at, bytes)?;
+        self.staged_since += bytes.len() as u64;
         self.cover(Piece { at, len: bytes.len() as u64, source: Source::Staged });
         Ok(())
+    }
+
+    /// Says whether more than `max` bytes are staged; looks closely only once in `max` staged bytes.
+    pub fn has_staged(&mut self, max: u64) -> bool {
+        if self.staged_since <= max {
+            return false;
+        }
+        self.staged_since = 0;
+        self.live.staged_bytes() > max
     }
 
     /// Ends the stream, moving to the staging area what only it has; nothing may be being cut.

@@ -24,8 +24,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The largest file. Source: off_t of sys_types.h(0P) is signed.
 pub(super) const SIZE_MAX_BYTES: u64 = i64::MAX as u64;
-/// More ranges than this are stored as chunks before the commit: about 8 MiB of map.
-const RUNS_MAX: usize = 64 * 1024;
+/// More changed ranges than this are stored as chunks before the commit: about 24 MiB of map. Writing all of a 1 GiB
+/// file in pieces of 4 KiB at random has 66,000 at most.
+const RUNS_MAX: usize = 256 * 1024;
+/// More staged bytes than this are stored as chunks before the commit: bounds the disk that staging takes.
+const STAGED_MAX_BYTES: u64 = 1 << 30;
 
 /// What all open files of a mount share.
 pub(super) struct Shared {
@@ -158,21 +161,26 @@ impl WorkingFile {
     pub fn write(self: &Arc<Self>, at: Option<u64>, bytes: &[u8]) -> Result<usize> {
         let mut written = 0;
         for part in bytes.chunks(WRITE_MAX_BYTES) {
-            let mut data = self.ready()?;
-            let done = self.write_part(&mut data, at.map(|at| at + written as u64), part);
-            match done {
+            match self.write_one(at.map(|at| at + written as u64), part) {
                 Err(error) if written == 0 => return Err(error),
                 // What is written is written: the caller asks again for the rest and learns why.
                 Err(_) => break,
                 Ok(()) => written += part.len(),
             }
-            self.changed(&mut data);
-            if data.live.len() > RUNS_MAX {
-                drop(data);
-                self.consolidate()?;
-            }
         }
         Ok(written)
+    }
+
+    fn write_one(self: &Arc<Self>, at: Option<u64>, bytes: &[u8]) -> Result<()> {
+        let mut data = self.ready()?;
+        if data.live.len() > RUNS_MAX || data.has_staged(STAGED_MAX_BYTES) {
+            drop(data);
+            self.consolidate()?;
+            data = self.ready()?;
+        }
+        self.write_part(&mut data, at, bytes)?;
+        self.changed(&mut data);
+        Ok(())
     }
 
     fn write_part(self: &Arc<Self>, data: &mut Locked<'_>, at: Option<u64>, bytes: &[u8]) -> Result<()> {

@@ -79,6 +79,11 @@ impl Layer {
         self.runs.is_empty()
     }
 
+    /// Bytes of staged ranges.
+    pub fn staged_bytes(&self) -> u64 {
+        self.runs.values().filter(|(_, source)| *source == Source::Staged).map(|(len, _)| len).sum()
+    }
+
     /// Forgets what lies from `from` to `to`.
     pub fn remove(&mut self, from: u64, to: u64) {
         if from >= to {

@@ -33,8 +33,8 @@ impl Mount {
         self.table.handle(handle)?.file.seek(offset, what)
     }
 
-    /// Copies up to `len` bytes from one open file to another, or within one; returns how many: fewer only at the end
-    /// of the source. Chunks are referred to, and only bytes that are in none yet are copied.
+    /// Copies up to `len` bytes from one open file to another, or within one; returns how many: fewer at
+    /// the end of the source, and where much of it is in no chunk yet: such bytes are copied, chunks are referred to.
     /// Source: copy_file_range(2).
     ///
     /// # Errors
@@ -50,13 +50,26 @@ impl Mount {
             return Err(Error::invalid("the ranges overlap"));
         }
         let parts = source.file.parts(from, from_end)?;
-        let copied = parts.iter().map(Part::len).sum();
-        if copied > 0 {
-            target.file.paste(at, parts)?;
+        let mut copied = 0;
+        for part in parts {
+            let len = part.len();
+            let pasted = match part {
+                Part::Bytes(bytes) => target.file.write(Some(at + copied), &bytes).map(|len| len as u64),
+                Part::Piece(piece) => target.file.refer(at + copied, piece),
+            };
+            match pasted {
+                Ok(pasted) if pasted == len => copied += pasted,
+                Ok(pasted) => return Ok(copied + pasted),
+                Err(error) if copied == 0 => return Err(error),
+                Err(_) => break,
+            }
         }
         Ok(copied)
     }
 }
+
+/// What one copy reads into memory; the caller goes on behind it.
+const COPIED_MAX_BYTES: u64 = 4 << 20;
 
 /// A part of a file to be copied: bytes, or a reference.
 enum Part {
@@ -122,30 +135,32 @@ impl WorkingFile {
         }
     }
 
-    /// The parts from `from` to `to`, or the end of the file.
+    /// The parts from `from` on, up to `to`, the end of the file, or as many bytes as one copy reads.
     fn parts(&self, from: u64, to: u64) -> Result<Vec<Part>> {
         let mut data = self.ready()?;
         self.settle(&mut data)?;
         let to = to.min(data.size);
         let below = to.min(data.settled_end());
-        let mut parts = Vec::new();
-        let mut failed = None;
+        let (mut parts, mut room, mut failed) = (Vec::new(), COPIED_MAX_BYTES, None);
         if from < below {
             data.walk(from, below, &mut |piece| {
-                let part = match piece.source {
-                    Source::Staged => {
-                        data.staging.part(piece.at, piece.len).and_then(|p| p.bytes()).map(Part::Bytes)
-                    }
-                    Source::Hole | Source::Chunk { .. } => Ok(Part::Piece(piece)),
-                };
-                match part {
-                    Ok(part) => parts.push(part),
+                if piece.source != Source::Staged {
+                    parts.push(Part::Piece(piece));
+                    return ControlFlow::Continue(());
+                }
+                let len = piece.len.min(room);
+                room -= len;
+                match data.staging.part(piece.at, len).and_then(|part| part.bytes()) {
+                    Ok(bytes) => parts.push(Part::Bytes(bytes)),
                     Err(error) => failed = Some(error),
                 }
-                if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                if room == 0 || failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });
         }
         failed.map_or(Ok(()), Err)?;
+        if room == 0 {
+            return Ok(parts);
+        }
         if let Some(stream) = data.stream.as_ref().filter(|stream| to > from.max(stream.start())) {
             for bytes in stream.slices(from.max(stream.start()), to) {
                 parts.push(Part::Bytes(Bytes::copy_from_slice(bytes)));
@@ -154,23 +169,8 @@ impl WorkingFile {
         Ok(parts)
     }
 
-    /// Puts `parts` at `at`, one behind the other.
-    fn paste(self: &Arc<Self>, mut at: u64, parts: Vec<Part>) -> Result<()> {
-        for part in parts {
-            let len = part.len();
-            match part {
-                Part::Bytes(bytes) => {
-                    self.write(Some(at), &bytes)?;
-                }
-                Part::Piece(piece) => self.refer(at, piece)?,
-            }
-            at += len;
-        }
-        Ok(())
-    }
-
     /// Makes the range at `at` refer to what `piece` of another range does.
-    fn refer(&self, at: u64, piece: Piece) -> Result<()> {
+    fn refer(&self, at: u64, piece: Piece) -> Result<u64> {
         let mut data = self.ready()?;
         self.settle(&mut data)?;
         if at + piece.len > data.settled_end() {
@@ -184,6 +184,6 @@ impl WorkingFile {
         }
         data.cover(Piece { at, ..piece });
         self.changed(&mut data);
-        Ok(())
+        Ok(piece.len)
     }
 }

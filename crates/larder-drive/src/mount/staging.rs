@@ -5,10 +5,12 @@ use super::budget::{Budget, Reserved};
 use crate::Settings;
 use larder_core::{Error, Result};
 use rustix::fs::{MemfdFlags, Mode, OFlags};
+use rustix::io::Errno;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Files whose staged bytes lie below this offset keep them in memory, as far as the budget goes.
 const MEMORY_MAX_BYTES: u64 = 128 * 1024;
@@ -168,10 +170,23 @@ fn open(place: &Place) -> Result<File> {
         None => rustix::fs::memfd_create("larder-staging", MemfdFlags::CLOEXEC),
         Some(folder) => {
             let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-            rustix::fs::open(folder.as_path(), flags, Mode::from_raw_mode(0o600))
+            match rustix::fs::open(folder.as_path(), flags, Mode::from_raw_mode(0o600)) {
+                // Not every file system has O_TMPFILE; old kernels take it for an open of the folder.
+                Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT) => return open_and_unlink(folder),
+                made => made,
+            }
         }
     };
     made.map(File::from).map_err(|errno| failed(errno.into()))
+}
+
+fn open_and_unlink(folder: &Path) -> Result<File> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let path = folder.join(format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+    let file =
+        File::options().read(true).write(true).create(true).truncate(true).open(&path).map_err(failed)?;
+    std::fs::remove_file(&path).map_err(failed)?;
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -191,6 +206,14 @@ mod tests {
             let part = staging.part(MEMORY_MAX_BYTES + 5, 6).expect("in a file");
             assert_eq!(part.bytes().expect("in a file"), &b"second"[..]);
         }
+    }
+
+    #[test]
+    fn a_file_without_a_name_can_be_had_on_any_file_system() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = open_and_unlink(folder.path()).expect("made");
+        file.write_all_at(b"bytes", 7).expect("open");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("there").count(), 0);
     }
 
     #[test]

@@ -16,8 +16,6 @@ const HEAD_BYTES: usize = MAX_BYTES;
 /// The longest write that a block takes: what the kernel sends at most.
 pub(super) const WRITE_MAX_BYTES: usize = MAX_BYTES;
 const FULL_BYTES: usize = HEAD_BYTES + BLOCK_BYTES + WRITE_MAX_BYTES;
-/// The first allocation of a stream: most files are smaller.
-const FIRST_BYTES: usize = 16 * 1024;
 
 /// A buffer of bytes in the order of the file: `bytes[from..to]`.
 pub(super) struct Block {
@@ -99,7 +97,7 @@ pub(super) fn cut(bytes: &[u8], mut put: impl FnMut(&ChunkId, &[u8]) -> Result<(
 impl Stream {
     /// Starts at `start`, a chunk boundary, with the bytes that the file has there; `None` where there is no memory.
     pub fn new(budget: &Arc<Budget>, start: u64, tail: &[u8]) -> Option<Self> {
-        let mut filling = Block::new(budget, FIRST_BYTES, 0)?;
+        let mut filling = Block::new(budget, 0, 0)?;
         filling.append(tail).then_some(())?;
         Some(Self { start, cutting: None, in_flight: false, filling, spare: None, dirty: false })
     }

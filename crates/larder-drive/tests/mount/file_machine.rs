@@ -190,15 +190,29 @@ impl Machine {
         }
     }
 
+    /// Copies as callers of copy_file_range(2) do: until nothing more comes.
+    fn copy(&self, from: (Handle, u64), to: (Handle, u64), len: u64) -> u64 {
+        let mut done = 0;
+        while done < len {
+            let (from, to) = ((from.0, from.1 + done), (to.0, to.1 + done));
+            match self.world.mount.copy_range(from, to, len - done).expect("copied") {
+                0 => break,
+                more => done += more,
+            }
+        }
+        done
+    }
+
     fn copy_within(&mut self, from: u64, to: u64, len: u64) {
-        let copied = self.world.mount.copy_range((self.rdwr, from), (self.append, to), len);
         if from < to + len && to < from + len {
+            let copied = self.world.mount.copy_range((self.rdwr, from), (self.append, to), len);
             assert_eq!(copied.expect_err("overlapping").kind(), larder_core::Kind::Invalid);
             return;
         }
+        let copied = self.copy((self.rdwr, from), (self.append, to), len);
         let from = (from as usize).min(self.live.len());
         let part = self.live[from..(from + len as usize).min(self.live.len())].to_vec();
-        assert_eq!(copied.expect("copied"), part.len() as u64);
+        assert_eq!(copied, part.len() as u64);
         if !part.is_empty() {
             self.model_write(to as usize, &part);
         }
