@@ -4,10 +4,11 @@ use crate::cache::Caches;
 use crate::events::{Event, Subscribers, Subscription};
 use crate::horizon::{Hold, Horizon};
 use crate::locks::Locks;
-use crate::{Actor, Busy, Clock};
+use crate::{Actor, Base, Parts};
 use bytes::Bytes;
 use larder_core::{ChunkId, Error, Head, Manifest, Result, Timestamp};
-use larder_store::{Catalog, ChunkStore, Commit, Committed, Durability, Expect, Op};
+use larder_store::{Commit, Committed, Durability, Expect, Op};
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -46,18 +47,6 @@ impl Default for Settings {
     }
 }
 
-/// What a drive is made of.
-pub struct Parts {
-    /// Bodies.
-    pub chunks: Arc<dyn ChunkStore>,
-    /// Everything else.
-    pub catalog: Arc<dyn Catalog>,
-    /// The time.
-    pub clock: Clock,
-    /// Fills a slice with unpredictable bytes.
-    pub random: fn(&mut [u8]),
-}
-
 /// How full the drive is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -71,13 +60,21 @@ pub struct Usage {
 
 /// A drive: what every door opens onto.
 pub struct Drive {
-    parts: Parts,
+    base: Base,
     pub(crate) settings: Settings,
     pub(crate) caches: Caches,
     locks: Locks,
-    busy: Busy,
     subscribers: Subscribers,
     horizon: Horizon,
+}
+
+/// What a drive stands on is part of it for callers.
+impl Deref for Drive {
+    type Target = Base;
+
+    fn deref(&self) -> &Base {
+        &self.base
+    }
 }
 
 impl Drive {
@@ -89,37 +86,12 @@ impl Drive {
         let locks = Locks::load(&parts)?;
         let caches = Caches::new(settings.chunk_cache_bytes, settings.manifest_cache_bytes);
         let (subscribers, horizon) = (Subscribers::default(), Horizon::default());
-        Ok(Arc::new(Self { parts, settings, caches, locks, busy: Busy::default(), subscribers, horizon }))
-    }
-
-    /// The catalog; commits go through [`Drive::commit`] instead.
-    pub fn catalog(&self) -> &dyn Catalog {
-        &*self.parts.catalog
-    }
-
-    /// The chunk store; reads go through [`Drive::chunk`] instead.
-    pub fn chunks(&self) -> &dyn ChunkStore {
-        &*self.parts.chunks
-    }
-
-    /// The clock.
-    pub fn clock(&self) -> &Clock {
-        &self.parts.clock
-    }
-
-    /// The time now.
-    pub fn now(&self) -> Timestamp {
-        self.parts.clock.now()
+        Ok(Arc::new(Self { base: Base::new(parts), settings, caches, locks, subscribers, horizon }))
     }
 
     /// The WebDAV locks, which bind every door.
     pub fn locks(&self) -> &Locks {
         &self.locks
-    }
-
-    /// What mounts have in use.
-    pub fn busy(&self) -> &Busy {
-        &self.busy
     }
 
     /// Commits `ops` in the name of `actor`, and tells subscribers.
@@ -147,7 +119,7 @@ impl Drive {
         durability: Durability,
     ) -> Result<Committed> {
         let commit = Commit { at: self.now(), op_id: None, expect, ops, durability };
-        let committed = self.parts.catalog.commit(commit)?;
+        let committed = self.catalog().commit(commit)?;
         self.subscribers.tell(actor.door, &committed.changes);
         Ok(committed)
     }
@@ -162,7 +134,7 @@ impl Drive {
     /// # Errors
     /// Those of [`ChunkStore::get`].
     pub fn chunk(&self, id: &ChunkId) -> Result<Bytes> {
-        self.caches.chunk(id, || self.parts.chunks.get(id))
+        self.caches.chunk(id, || self.chunks().get(id))
     }
 
     /// Returns a chunk if it is in memory; never blocks.
@@ -175,7 +147,7 @@ impl Drive {
     /// # Errors
     /// Those of reading its pages.
     pub fn manifest(&self, head: &Head) -> Result<Arc<Manifest>> {
-        self.caches.manifest(head, || Manifest::load(head, |id| self.parts.chunks.get(id)))
+        self.caches.manifest(head, || Manifest::load(head, |id| self.chunks().get(id)))
     }
 
     /// Keeps what is current now from being purged until the hold is dropped.
@@ -196,7 +168,7 @@ impl Drive {
             let ops = vec![Op::PurgeHistory { before, limit: PURGE_STEP }];
             let durability = Durability::Process;
             let commit = Commit { at: self.now(), op_id: None, expect: Vec::new(), ops, durability };
-            match self.parts.catalog.commit(commit)?.purged {
+            match self.catalog().commit(commit)?.purged {
                 0 => return Ok(purged),
                 step => purged += step,
             }
@@ -208,7 +180,7 @@ impl Drive {
     /// # Errors
     /// Those of statvfs(3) on the data directory.
     pub fn usage(&self) -> Result<Usage> {
-        let counts = self.parts.catalog.counts();
+        let counts = self.catalog().counts();
         let available_bytes = match &self.settings.data {
             None => MEMORY_BYTES.saturating_sub(counts.allocated_bytes),
             Some(data) => {
@@ -218,9 +190,5 @@ impl Drive {
             }
         };
         Ok(Usage { used_bytes: counts.allocated_bytes, available_bytes, nodes: counts.nodes })
-    }
-
-    pub(crate) fn random(&self, bytes: &mut [u8]) {
-        (self.parts.random)(bytes);
     }
 }

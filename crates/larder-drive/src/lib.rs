@@ -5,6 +5,7 @@
 //! move them to a blocking thread.
 
 pub mod actor;
+mod base;
 mod busy;
 mod cache;
 pub mod clock;
@@ -20,10 +21,11 @@ mod tree;
 mod upload;
 
 pub use actor::{Actor, Door};
+pub use base::{Base, Parts};
 pub use busy::{Busy, Writing};
 pub use clock::Clock;
 pub use copy::CopyDepth;
-pub use drive::{Drive, Parts, Settings, Usage};
+pub use drive::{Drive, Settings, Usage};
 pub use events::{Event, Subscription};
 pub use history::{VersionEntry, Which};
 pub use horizon::Hold;

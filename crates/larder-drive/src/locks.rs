@@ -3,7 +3,7 @@
 //! Source: RFC 4918 § 6 and § 7. A lock belongs to a node; a deep lock covers all below it; a lock on a folder also
 //! protects which names the folder has.
 
-use crate::{Actor, Door, Drive, Parts};
+use crate::{Actor, Base, Door, Parts};
 use larder_core::{Error, Node, NodeId, Result, Timestamp};
 use larder_store::catalog::Table;
 use larder_store::{Catalog, Commit, Durability, Op};
@@ -92,8 +92,10 @@ impl Locks {
     ///
     /// # Errors
     /// A conflict with [`is_locked`] that names the holder; `NotFound`; `NoSpace` over [`LOCKS_MAX`] locks.
-    pub fn acquire(&self, drive: &Drive, actor: &Actor, request: LockRequest) -> Result<Lock> {
-        drive.node(request.root)?;
+    pub fn acquire(&self, drive: &Base, actor: &Actor, request: LockRequest) -> Result<Lock> {
+        if drive.catalog().node(request.root)?.draft {
+            return Err(Error::not_found(format!("node {}", request.root)));
+        }
         if request.owner_xml.len() > OWNER_MAX_BYTES {
             return Err(Error::invalid(format!("owner of a lock over {OWNER_MAX_BYTES} bytes")));
         }
@@ -131,7 +133,7 @@ impl Locks {
     ///
     /// # Errors
     /// `NotFound` where it has ended; `Denied` where it is another user's.
-    pub fn refresh(&self, drive: &Drive, actor: &Actor, token: &str, timeout_s: u64) -> Result<Lock> {
+    pub fn refresh(&self, drive: &Base, actor: &Actor, token: &str, timeout_s: u64) -> Result<Lock> {
         let mut held = self.held.write();
         let now = drive.now();
         let lock = own(&mut held, actor, token, now)?;
@@ -144,7 +146,7 @@ impl Locks {
     ///
     /// # Errors
     /// `NotFound` where it has ended; `Denied` where it is another user's.
-    pub fn release(&self, drive: &Drive, actor: &Actor, token: &str) -> Result<()> {
+    pub fn release(&self, drive: &Base, actor: &Actor, token: &str) -> Result<()> {
         let mut held = self.held.write();
         own(&mut held, actor, token, drive.now())?;
         save(drive, token, None)?;
@@ -153,11 +155,11 @@ impl Locks {
     }
 
     /// Ends the locks on `top` and below it, which is deleted or moved: a lock stays with its place, and the place
-    /// is gone. [`Drive::remove`] and [`Drive::rename`] do this by themselves. Source: RFC 4918 § 9.6.1 and § 9.9.
+    /// is gone. [`crate::Drive::remove`] and [`crate::Drive::rename`] do this by themselves. Source: RFC 4918 § 9.6.1 and § 9.9.
     ///
     /// # Errors
     /// Those of the catalog.
-    pub fn end_in(&self, drive: &Drive, top: NodeId) -> Result<()> {
+    pub fn end_in(&self, drive: &Base, top: NodeId) -> Result<()> {
         let mut held = self.held.write();
         let mut gone = Vec::new();
         for lock in held.values() {
@@ -176,7 +178,7 @@ impl Locks {
     ///
     /// # Errors
     /// Those of the catalog.
-    pub fn covering(&self, drive: &Drive, node: NodeId) -> Result<Vec<Lock>> {
+    pub fn covering(&self, drive: &Base, node: NodeId) -> Result<Vec<Lock>> {
         let held = self.held.read();
         if held.is_empty() {
             return Ok(Vec::new());
@@ -196,7 +198,7 @@ impl Locks {
     ///
     /// # Errors
     /// A conflict with [`is_locked`] where a lock covers it whose token the actor does not carry.
-    pub fn check(&self, drive: &Drive, actor: &Actor, node: NodeId, deep: bool) -> Result<()> {
+    pub fn check(&self, drive: &Base, actor: &Actor, node: NodeId, deep: bool) -> Result<()> {
         let held = self.held.read();
         let now = drive.now();
         let mut shared: Option<(bool, &Lock)> = None;
@@ -220,7 +222,7 @@ impl Locks {
     }
 
     /// Asks for every operation of a commit.
-    pub(crate) fn permit(&self, drive: &Drive, actor: &Actor, ops: &[Op]) -> Result<()> {
+    pub(crate) fn permit(&self, drive: &Base, actor: &Actor, ops: &[Op]) -> Result<()> {
         let asks_busy = actor.door != Door::Mount;
         if !asks_busy && self.held.read().is_empty() {
             return Ok(());
@@ -305,7 +307,7 @@ fn own<'a>(
     Ok(lock)
 }
 
-fn save(drive: &Drive, token: &str, lock: Option<&Lock>) -> Result<()> {
+fn save(drive: &Base, token: &str, lock: Option<&Lock>) -> Result<()> {
     let value = lock.map(|lock| postcard::to_stdvec(lock).expect("plain records always encode"));
     let op = Op::SetRecord { table: Table::Locks, key: token.as_bytes().to_vec(), value };
     let durability = Durability::Power;
@@ -318,7 +320,7 @@ fn expiry(now: Timestamp, timeout_s: u64) -> Timestamp {
 }
 
 /// A random UUID. Source: RFC 9562 § 5.4.
-fn token(drive: &Drive) -> String {
+fn token(drive: &Base) -> String {
     let mut bytes = [0; 16];
     drive.random(&mut bytes);
     let number = u128::from_be_bytes(bytes);
