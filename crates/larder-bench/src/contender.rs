@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::http::{Body, Http};
 use crate::machine::{free_port, wait_until};
 
 /// A server that does not answer within this time has failed to start.
@@ -174,12 +173,6 @@ impl Server {
             return Err(io::Error::other(format!("{} did not start: {}", kind.name(), tail.join(" | "))));
         }
         Ok(server)
-    }
-
-    /// Says whether it answers an authenticated request about its root.
-    pub fn answers(&self) -> bool {
-        let ask = |mut http: Http| http.ask("OPTIONS", "/", "", Body::Empty);
-        Http::connect(self).and_then(ask).is_ok_and(|answer| answer.status < 300)
     }
 }
 

@@ -240,6 +240,14 @@ impl Http {
     }
 }
 
+impl Server {
+    /// Says whether it answers an authenticated request about its root.
+    pub fn answers(&self) -> bool {
+        let ask = |mut http: Http| http.ask("OPTIONS", "/", "", Body::Empty);
+        Http::connect(self).and_then(ask).is_ok_and(|answer| answer.status < 300)
+    }
+}
+
 /// Runs `work` on `clients` connections at once and returns the seconds from the first start to the last end.
 ///
 /// Connections are made before the clock starts.
