@@ -35,6 +35,11 @@ impl Framing {
         self.state != State::Head
     }
 
+    /// Says whether nothing of a message has come that is not over.
+    pub fn between_messages(&self) -> bool {
+        self.state == State::Head && self.head.is_empty()
+    }
+
     /// Follows `bytes`.
     ///
     /// # Errors
