@@ -13,6 +13,7 @@ const SMALL: Settings = Settings {
     segment_bytes: 256 << 10,
     memtable_bytes: 16 << 10,
     checkpoint_log_bytes: 1 << 20,
+    checkpoint_ns: i64::MAX,
     index_cache_bytes: 8 << 20,
     reserve_bytes: 1 << 20,
 };

@@ -12,6 +12,7 @@ const SETTINGS: Settings = Settings {
     // No checkpoint but those of the history: the files are copied while the store is open.
     memtable_bytes: 1 << 30,
     checkpoint_log_bytes: 1 << 40,
+    checkpoint_ns: i64::MAX,
     index_cache_bytes: 8 << 20,
     reserve_bytes: 1 << 20,
 };

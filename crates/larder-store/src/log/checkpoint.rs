@@ -6,7 +6,7 @@
 use super::engine::Engine;
 use super::index;
 use super::superblock::{self, IndexState, Superblock};
-use larder_core::{Error, Kind, Result};
+use larder_core::{Error, Kind, Result, Timestamp};
 use std::sync::Arc;
 
 impl Engine {
@@ -24,6 +24,19 @@ impl Engine {
         work.failed = outcome.as_ref().err().map(|error| Error::new(error.kind(), error.to_string()));
         self.work_changed.notify_all();
         outcome
+    }
+
+    /// Asks for a checkpoint where enough time has passed since this last did.
+    pub fn checkpoint_if_due(&self, now: Timestamp) {
+        let idle = self.tables.read().active.is_empty();
+        let mut work = self.work.lock();
+        let asked = *work.asked.get_or_insert(now);
+        if now.0.saturating_sub(asked.0) < self.settings.checkpoint_ns || idle {
+            return;
+        }
+        work.asked = Some(now);
+        work.wanted = true;
+        self.work_changed.notify_all();
     }
 
     /// Runs checkpoints as they are asked for, until the store is closed.

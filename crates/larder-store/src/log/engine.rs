@@ -13,7 +13,7 @@ use super::superblock::Superblock;
 use super::tables::Tables;
 use crate::chunks::Leases;
 use crate::kv::{Batch, Pair};
-use larder_core::{Error, Result};
+use larder_core::{Error, Result, Timestamp};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -53,6 +53,8 @@ pub struct Work {
     pub rebuild: bool,
     /// The store is being closed.
     pub closing: bool,
+    /// When a checkpoint was last asked for because of the time.
+    pub asked: Option<Timestamp>,
     /// Checkpoints tried.
     pub tried: u64,
     /// Where the log ended at the last checkpoint.

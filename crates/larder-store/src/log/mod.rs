@@ -44,7 +44,7 @@ use crate::kv::{Batch, Kv, Pair};
 use bytes::Bytes;
 use disk::Disk;
 use engine::Engine;
-use larder_core::{ChunkId, Error, Result};
+use larder_core::{ChunkId, Error, Result, Timestamp};
 use parking_lot::Mutex;
 use position::Position;
 use std::fs::File;
@@ -93,6 +93,12 @@ impl LogStore {
     /// The leases on this store's chunks.
     pub fn leases(&self) -> &Leases {
         &self.engine.leases
+    }
+
+    /// Asks for a checkpoint where the last one that was asked for here is [`Settings::checkpoint_ns`] ago and
+    /// something was written since. Whoever has a clock calls this now and then; it does not wait.
+    pub fn checkpoint_if_due(&self, now: Timestamp) {
+        self.engine.checkpoint_if_due(now);
     }
 
     /// Moves what was committed to the index now.

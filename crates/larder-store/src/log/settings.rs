@@ -12,6 +12,8 @@ pub struct Settings {
     pub memtable_bytes: usize,
     /// A checkpoint begins once the log grew by so much: it bounds how much a start reads.
     pub checkpoint_log_bytes: u64,
+    /// A checkpoint begins once so much time has passed, see [`super::LogStore::checkpoint_if_due`].
+    pub checkpoint_ns: i64,
     /// Memory for the pages of the index. sled takes up to three times of it.
     pub index_cache_bytes: u64,
     /// Chunks are refused where the file system has less free than this, or a sixteenth of its size: deleting and
@@ -25,6 +27,7 @@ impl Default for Settings {
             segment_bytes: 256 << 20,
             memtable_bytes: 32 << 20,
             checkpoint_log_bytes: 2 << 30,
+            checkpoint_ns: 300_000_000_000,
             index_cache_bytes: 64 << 20,
             reserve_bytes: 64 << 20,
         }

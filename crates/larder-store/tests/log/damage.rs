@@ -211,3 +211,31 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
+
+#[test]
+fn index_that_fails_while_in_use_is_made_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // As little cache as sled takes, so that reads come to the file.
+    let settings = Settings { index_cache_bytes: 256 << 10, memtable_bytes: 1 << 20, ..SMALL };
+    let store = LogStore::open(folder.path(), settings, &parts()).expect("the store opens");
+    for i in 0..20_000u64 {
+        set(&store, &format!("nkey{i:05}"), Some(&noise(i, 200)));
+    }
+    store.checkpoint().expect("written");
+    let db = &index_files(folder.path())[0];
+    let len = fs::metadata(db).expect("a file").len();
+    fs::write(db, vec![0xAA; len as usize]).expect("written");
+    let mut failed = 0;
+    for i in 0..20_000u64 {
+        let key = format!("nkey{i:05}");
+        let mut found = larder_store::kv::Kv::get(&store.kv(), key.as_bytes());
+        while let Err(error) = found {
+            assert!(matches!(error.kind(), Kind::Corrupt | Kind::Unavailable), "{error}");
+            failed += 1;
+            std::thread::yield_now();
+            found = larder_store::kv::Kv::get(&store.kv(), key.as_bytes());
+        }
+        assert_eq!(found.expect("looked at just now"), Some(noise(i, 200)), "{key}");
+    }
+    assert!(failed > 0, "the file was read");
+}

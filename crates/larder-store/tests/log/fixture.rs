@@ -12,6 +12,7 @@ pub const SMALL: Settings = Settings {
     segment_bytes: 1 << 20,
     memtable_bytes: 64 << 10,
     checkpoint_log_bytes: 4 << 20,
+    checkpoint_ns: i64::MAX,
     index_cache_bytes: 8 << 20,
     reserve_bytes: 1 << 20,
 };

@@ -1,10 +1,10 @@
 //! What was stored is there after a proper close, after kill -9 and after the loss of the index.
 
 use crate::fixture::*;
-use larder_core::{ChunkId, Kind};
+use larder_core::{ChunkId, Kind, Timestamp};
 use larder_store::ChunkStore;
 use larder_store::kv::Kv;
-use larder_store::log::LogStore;
+use larder_store::log::{LogStore, Settings};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -85,4 +85,25 @@ fn second_opener_is_told_who_has_the_store() {
     let error = LogStore::open(folder.path(), SMALL, &parts()).err().expect("it is in use");
     assert_eq!(error.kind(), Kind::Conflict);
     assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+}
+
+#[test]
+fn checkpoint_is_due_once_its_time_has_passed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings = Settings { checkpoint_ns: 1000, ..QUIET };
+    let store = LogStore::open(folder.path(), settings, &parts()).expect("the store opens");
+    let checkpoints = || store.stats().expect("stats").checkpoints;
+    let before = checkpoints();
+    for now in [0, 5000] {
+        store.checkpoint_if_due(Timestamp(now));
+    }
+    set(&store, "nkey", Some(b"value"));
+    store.checkpoint_if_due(Timestamp(5999));
+    set(&store, "nkey2", Some(b"value"));
+    store.checkpoint_if_due(Timestamp(7000));
+    // The checkpointer empties the memtable; nothing else here does.
+    while store.stats().expect("stats").memtable_bytes > 0 {
+        std::thread::yield_now();
+    }
+    assert!(checkpoints() > before);
 }
