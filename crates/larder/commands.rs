@@ -2,7 +2,6 @@
 
 use crate::args::{Cli, Command, Common, Mounting, Serving, UserCommand};
 use crate::config::{Config, StoreSettings};
-use crate::mounting::larder_fuse;
 use crate::request::Request;
 use crate::run::{MountPlan, Plan};
 use crate::show::{self, Bar, Look};

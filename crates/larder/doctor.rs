@@ -2,7 +2,6 @@
 
 use crate::config::StoreSettings;
 use crate::control::socket_path;
-use crate::mounting::larder_fuse;
 use crate::show::size;
 use larder_core::Result;
 use serde_json::{Value, json};

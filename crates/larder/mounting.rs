@@ -68,6 +68,7 @@ pub fn parsed(source: &Path, options: &[String]) -> Result<larder_fuse::Options>
             "allow_other" => parsed.allow_other = true,
             "ro" => parsed.read_only = true,
             "suid" | "dev" => parsed.trusted = true,
+            "nosuid" | "nodev" => parsed.trusted = false,
             "rw"
             | "defaults"
             | "auto"
@@ -81,43 +82,10 @@ pub fn parsed(source: &Path, options: &[String]) -> Result<larder_fuse::Options>
             | "async"
             | "relatime"
             | "noatime"
-            | "nosuid"
-            | "nodev"
             | "default_permissions" => {}
             other if other.starts_with("x-") || other.starts_with("comment=") => {}
             other => return Err(Error::invalid(format!("unknown mount option {other}"))),
         }
     }
     Ok(parsed)
-}
-
-/// Stands in until the adapter is there.
-pub mod larder_fuse {
-    use super::*;
-    #[derive(Default)]
-    #[expect(dead_code, reason = "nothing mounts yet")]
-    pub struct Options {
-        pub source: String,
-        pub allow_other: bool,
-        pub read_only: bool,
-        pub trusted: bool,
-    }
-    pub struct Mounted;
-    impl Mounted {
-        pub fn wait(&self, _: Option<std::time::Duration>) -> bool {
-            true
-        }
-        pub fn unmount(self) -> Result<()> {
-            Ok(())
-        }
-    }
-    pub fn unmount(_: &Path) -> Result<()> {
-        Ok(())
-    }
-    pub fn is_available() -> Result<()> {
-        Err(Error::unsupported("there is no FUSE adapter yet"))
-    }
-    pub fn spawn(_: &Arc<Drive>, _: &Path, _: &Options) -> Result<Mounted> {
-        Err(Error::unsupported("there is no FUSE adapter yet"))
-    }
 }

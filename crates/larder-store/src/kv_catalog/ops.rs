@@ -88,7 +88,8 @@ impl<K: Kv> Txn<'_, K> {
             return Err(Error::not_found(format!("node {id}")));
         }
         if node.nlink >= LINK_MAX {
-            return Err(Error::new(Kind::NoSpace, format!("{name}: more than {LINK_MAX} names of one file")));
+            let full = Error::new(Kind::NoSpace, format!("{name}: more than {LINK_MAX} names of one file"));
+            return Err(full.because(std::io::Error::from(rustix::io::Errno::MLINK)));
         }
         node.nlink += 1;
         node.parent = parent;

@@ -1,0 +1,47 @@
+//! What is agreed with the kernel when a connection starts.
+
+use fuser::{FopenFlags, InitFlags, KernelConfig};
+
+/// Bytes of one write request; the kernel splits longer ones.
+const WRITE_MAX_BYTES: u32 = 1 << 20;
+/// Requests that the kernel sends ahead of anybody waiting (read-ahead, release). Its default of 12 stalls read-ahead.
+const BACKGROUND_MAX: u16 = 64;
+/// Bytes read ahead, in KiB, that root may set behind the kernel's own limit of 128.
+pub(crate) const READ_AHEAD_KB: u32 = 1024;
+
+/// How folders are opened. Listings are not cached by the kernel: after any change it would read the folder anew
+/// anyway, and ours know the order to go on in. Zero-message opendir is not agreed either: a handle holds the place.
+pub(crate) const FOLDER_FLAGS: FopenFlags = FopenFlags::empty();
+
+/// What we ask for where the kernel has it.
+///
+/// Not among them, with reasons: WRITEBACK_CACHE (size and times would be the kernel's, but other doors change files
+/// too); POSIX_LOCKS and FLOCK_LOCKS (local locks stay in the kernel, where a waiter can be interrupted; other doors
+/// read them from /proc/locks); POSIX_ACL (not stored); AUTO_INVAL_DATA (our own writes change mtime, and each would
+/// drop the pages just written).
+const WANTED: InitFlags = InitFlags::FUSE_ATOMIC_O_TRUNC
+    // open_by_handle_at(2) and NFS: ids are never used twice
+    .union(InitFlags::FUSE_EXPORT_SUPPORT)
+    .union(InitFlags::FUSE_DO_READDIRPLUS)
+    .union(InitFlags::FUSE_READDIRPLUS_AUTO)
+    .union(InitFlags::FUSE_ASYNC_DIO)
+    .union(InitFlags::FUSE_PARALLEL_DIROPS)
+    .union(InitFlags::FUSE_CACHE_SYMLINKS)
+    // pages go when we say so, not when mtime moved
+    .union(InitFlags::FUSE_EXPLICIT_INVAL_DATA)
+    // without it each write asks for security.capability first
+    .union(InitFlags::FUSE_HANDLE_KILLPRIV_V2);
+
+pub(crate) fn configure(config: &mut KernelConfig) {
+    let has = WANTED & config.capabilities();
+    if config.add_capabilities(has).is_err() || config.set_max_write(WRITE_MAX_BYTES).is_err() {
+        tracing::warn!("the kernel refused what it offered");
+    }
+    if let Err(largest) = config.set_max_readahead(READ_AHEAD_KB * 1024) {
+        // what this request itself takes is the largest that INIT offered
+        let _ = config.set_max_readahead(largest);
+    }
+    if config.set_max_background(BACKGROUND_MAX).is_err() {
+        tracing::warn!(BACKGROUND_MAX, "background requests not set");
+    }
+}

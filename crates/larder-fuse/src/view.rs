@@ -1,0 +1,42 @@
+//! What all requests work on.
+
+use crate::attributes::stat_of;
+use crate::listing::Folders;
+use crate::orphans::Orphans;
+use crate::outside::Outside;
+use fuser::FileAttr;
+use larder_core::Node;
+use larder_drive::{Drive, Mount};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The live view of a drive with what the kernel must be told besides.
+pub(crate) struct View {
+    pub(crate) drive: Arc<Drive>,
+    pub(crate) mount: Mount,
+    pub(crate) folders: Folders,
+    pub(crate) orphans: Orphans,
+    pub(crate) outside: Arc<Outside>,
+    /// A file with set-id bits was seen; until then writes need not look for them.
+    privileges: AtomicBool,
+}
+
+impl View {
+    pub(crate) fn new(drive: Arc<Drive>) -> Self {
+        let mount = drive.mount();
+        let (folders, orphans, outside) = (Folders::default(), Orphans::default(), Arc::default());
+        Self { drive, mount, folders, orphans, outside, privileges: AtomicBool::new(false) }
+    }
+
+    /// What stat(2) says of `node`, which goes to the kernel.
+    pub(crate) fn seen(&self, node: &Node) -> FileAttr {
+        if node.mode & 0o6000 != 0 && !self.privileges.load(Ordering::Relaxed) {
+            self.privileges.store(true, Ordering::Relaxed);
+        }
+        stat_of(node)
+    }
+
+    pub(crate) fn may_have_privileges(&self) -> bool {
+        self.privileges.load(Ordering::Relaxed)
+    }
+}
