@@ -1,8 +1,9 @@
 //! What the tests of the finished program share: processes with a time limit, a running server, a watchdog for
-//! mounts, a plain HTTP client, seeded random numbers.
+//! mounts, a mounted drive, a plain HTTP client, seeded random numbers.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub mod http;
+pub mod mount;
 pub mod process;
 pub mod random;
 pub mod server;

@@ -1,0 +1,119 @@
+//! One drive, two doors: what WebDAV and the mount see of each other.
+
+use crate::support::mount::{TestMount, dav, drive_path};
+use crate::{errno, raw};
+use larder_core::{Kind, Name, NodeId};
+use larder_drive::LockRequest;
+use larder_store::catalog::{Replace, Unlink};
+use rustix::io::Errno;
+use std::fs::{self, File};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("a name")
+}
+
+#[test]
+fn what_is_closed_in_the_mount_is_there_for_others() {
+    let Some(mount) = TestMount::new() else { return };
+    let mut file = File::create(mount.path("f")).expect("made");
+    file.write_all(b"half").expect("written");
+    let draft = mount.download("f").expect_err("not before the close");
+    assert_eq!(draft.kind(), Kind::NotFound);
+    file.write_all(b" and whole").expect("written");
+    drop(file);
+    assert_eq!(mount.download("f").expect("closed"), b"half and whole");
+    let mut file = File::options().write(true).open(mount.path("f")).expect("opens");
+    file.write_all(b"HALF").expect("written");
+    assert_eq!(mount.download("f").expect("the old version"), b"half and whole");
+    file.sync_all().expect("synced");
+    assert_eq!(mount.download("f").expect("synced"), b"HALF and whole");
+    fs::remove_file(mount.path("f")).expect("removed");
+    assert_eq!(mount.download("f").expect_err("removed").kind(), Kind::NotFound);
+}
+
+#[test]
+fn an_upload_is_in_the_mount_at_once() {
+    let Some(mount) = TestMount::new() else { return };
+    assert_eq!(errno(fs::metadata(mount.path("new"))), raw(Errno::NOENT));
+    assert_eq!(fs::read_dir(mount.path("")).expect("listed").count(), 0);
+    mount.upload("new", b"first");
+    mount.settle();
+    assert_eq!(fs::read(mount.path("new")).expect("read"), b"first");
+    assert_eq!(fs::read_dir(mount.path("")).expect("listed").count(), 1);
+    for round in 0..50_usize {
+        let bytes = vec![round as u8; 1 + round * 5000];
+        mount.upload("new", &bytes);
+        mount.settle();
+        assert_eq!(fs::metadata(mount.path("new")).expect("stat").len(), bytes.len() as u64);
+        assert!(fs::read(mount.path("new")).expect("read") == bytes, "round {round}");
+    }
+}
+
+#[test]
+fn an_open_reader_gets_new_content_and_not_a_mixture() {
+    let Some(mount) = TestMount::new() else { return };
+    mount.upload("f", &vec![1; 300_000]);
+    mount.settle();
+    let mut file = File::open(mount.path("f")).expect("opens");
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).expect("read");
+    mount.upload("f", &vec![2; 300_000]);
+    mount.settle();
+    bytes.clear();
+    file.rewind().expect("seeks");
+    file.read_to_end(&mut bytes).expect("read");
+    assert!(bytes.iter().all(|b| *b == bytes[0]), "a mixture");
+    assert!(fs::read(mount.path("f")).expect("read").iter().all(|b| *b == 2));
+}
+
+#[test]
+fn changes_of_names_by_others_are_seen() {
+    let Some(mount) = TestMount::new() else { return };
+    let drive = mount.drive();
+    let made = drive.make_folder(&dav(), NodeId::ROOT, name("d"), 0o755).expect("made");
+    mount.upload("d/f", b"x");
+    mount.settle();
+    assert_eq!(fs::read(mount.path("d/f")).expect("read"), b"x");
+    let inode = fs::metadata(mount.path("d/f")).expect("stat").ino();
+    drive.rename(&dav(), (made.id, name("f")), (NodeId::ROOT, name("g")), Replace::Nothing).expect("renamed");
+    mount.settle();
+    assert_eq!(errno(fs::metadata(mount.path("d/f"))), raw(Errno::NOENT));
+    assert_eq!(fs::metadata(mount.path("g")).expect("stat").ino(), inode);
+    drive
+        .rename(&dav(), (NodeId::ROOT, name("d")), (NodeId::ROOT, name("e")), Replace::Nothing)
+        .expect("renamed");
+    mount.settle();
+    assert!(mount.path("e").is_dir() && !mount.path("d").exists());
+    fs::write(mount.path("e/again"), "a folder that was moved goes on").expect("written");
+    drive.remove(&dav(), NodeId::ROOT, &name("e"), Unlink::Tree).expect("removed");
+    mount.settle();
+    assert_eq!(errno(fs::metadata(mount.path("e/again"))), raw(Errno::NOENT));
+    let names: Vec<_> =
+        fs::read_dir(mount.path("")).expect("listed").map(|e| e.expect("told").file_name()).collect();
+    assert_eq!(names, ["g"]);
+}
+
+#[test]
+fn a_webdav_lock_holds_against_the_mount() {
+    let Some(mount) = TestMount::new() else { return };
+    fs::write(mount.path("f"), "x").expect("written");
+    let root = mount.node("f");
+    let request = LockRequest { root, deep: false, shared: false, owner_xml: String::new(), timeout_s: 60 };
+    let locks = mount.drive().locks();
+    // the server hears of the last close after close(2) returned
+    let lock = (0..100).find_map(|_| {
+        let _ = fs::read(mount.path("f"));
+        locks.acquire(mount.drive(), &dav(), request.clone()).ok()
+    });
+    let lock = lock.expect("nobody has it open");
+    assert_eq!(errno(File::options().write(true).open(mount.path("f"))), raw(Errno::BUSY));
+    assert_eq!(errno(fs::remove_file(mount.path("f"))), raw(Errno::BUSY));
+    assert_eq!(errno(fs::rename(mount.path("f"), mount.path("g"))), raw(Errno::BUSY));
+    assert_eq!(fs::read(mount.path("f")).expect("read"), b"x");
+    locks.release(mount.drive(), &dav(), &lock.token).expect("released");
+    fs::write(mount.path("f"), "y").expect("written");
+    assert_eq!(mount.download("f").expect("closed"), b"y");
+    assert_eq!(mount.drive().path_of(root).expect("has one"), drive_path("f"));
+}
