@@ -91,7 +91,7 @@ impl Error {
             Kind::Corrupt => Some("run `larder scrub` to list every affected path"),
             Kind::Unavailable => Some("try again later"),
             Kind::NoSpace => Some("free space, or run `larder gc`"),
-            Kind::Conflict => Some("reload and try again"),
+            Kind::Conflict => Some("see what else changed it or has it, then try again"),
             _ => None,
         }
     }
