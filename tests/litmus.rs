@@ -21,7 +21,7 @@ fn every_suite_passes_without_a_warning() {
     let mut command = Command::new("litmus");
     // litmus writes its logs where it runs, and goes on after a suite that failed with -k.
     command.args(["-k", &url, "admin", PASSWORD]).current_dir(place.path("home"));
-    let done = process::run(&mut command, 120);
+    let done = process::run(&mut command, 300);
     for (suite, tests) in SUITES {
         let summary = format!("summary for `{suite}': of {tests} tests run: {tests} passed, 0 failed");
         assert!(done.stdout.contains(&summary), "{suite}\n{}", done.stdout);

@@ -180,7 +180,7 @@ where
 {
     let incoming = || body.map_err(Into::into).boxed_unsync();
     match call.method().as_str() {
-        "GET" | "HEAD" => get::get(&call),
+        "GET" | "HEAD" => get::get(&call).await,
         "OPTIONS" => options::options(&call),
         "PUT" => put::put(call, incoming()).await,
         "PATCH" => put::patch(call, incoming()).await,

@@ -78,8 +78,8 @@ async fn store(call: Call, body: Incoming, part: Option<Part>) -> Result<Respons
     let mut intake = Intake { upload: drive.upload(), sum, received: 0 };
     let call = Arc::new(call);
     if let (Some(old), true) = (&plan.old, plan.start > 0) {
-        let (reader, end) = (drive.reader(old)?, plan.start);
-        intake = call.service.gate.call(move || intake.carry(&reader, 0, end)).await?;
+        let (old, end) = (old.clone(), plan.start);
+        intake = call.service.gate.call(move || intake.carry(&drive.reader(&old)?, 0, end)).await?;
     }
     let (intake, rest) = receive(&call, body, intake).await?;
     let gate = call.service.gate.clone();
