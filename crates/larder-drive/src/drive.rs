@@ -132,7 +132,7 @@ impl Drive {
     /// Returns a chunk, verified, from the cache or the store.
     ///
     /// # Errors
-    /// Those of [`ChunkStore::get`].
+    /// Those of [`larder_store::ChunkStore::get`].
     pub fn chunk(&self, id: &ChunkId) -> Result<Bytes> {
         self.caches.chunk(id, || self.chunks().get(id))
     }

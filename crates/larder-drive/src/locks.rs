@@ -48,7 +48,7 @@ pub struct LockRequest {
     pub shared: bool,
     /// XML describing the owner, at most 8 KiB.
     pub owner_xml: String,
-    /// Seconds it lives without a refresh; at most [`TIMEOUT_MAX_S`] counts.
+    /// Seconds it lives without a refresh; at most a week counts.
     pub timeout_s: u64,
 }
 
@@ -91,7 +91,7 @@ impl Locks {
     /// Takes a lock; it is durable when this returns.
     ///
     /// # Errors
-    /// A conflict with [`is_locked`] that names the holder; `NotFound`; `NoSpace` over [`LOCKS_MAX`] locks.
+    /// A conflict with [`is_locked`] that names the holder; `NotFound`; `NoSpace` over 10,000 locks.
     pub fn acquire(&self, drive: &Base, actor: &Actor, request: LockRequest) -> Result<Lock> {
         if drive.catalog().node(request.root)?.draft {
             return Err(Error::not_found(format!("node {}", request.root)));
