@@ -209,6 +209,8 @@ impl Machine {
             assert_eq!(copied.expect_err("overlapping").kind(), larder_core::Kind::Invalid);
             return;
         }
+        // No more than there is: the copy makes the file longer, and a second look would find more.
+        let len = len.min((self.live.len() as u64).saturating_sub(from));
         let copied = self.copy((self.rdwr, from), (self.append, to), len);
         let from = (from as usize).min(self.live.len());
         let part = self.live[from..(from + len as usize).min(self.live.len())].to_vec();
