@@ -9,9 +9,6 @@ use bytes::Bytes;
 use larder_core::{ChunkId, Error, Kind, Result};
 use std::sync::atomic::Ordering;
 
-/// Free space is looked at again after so many bytes of log.
-const RESERVE_CHECK_BYTES: u64 = 1 << 20;
-
 impl Engine {
     /// Returns the body of chunk `id`, verified.
     ///
@@ -98,7 +95,7 @@ impl Engine {
         if self.tables.read().find(&key).is_some_and(|slot| slot.is_some()) {
             return Ok(Put::Known);
         }
-        self.spare_reserve(head.end())?;
+        self.reserve.check(stored.len() as u64)?;
         let header = head.chunk(header, stored)?;
         let mut tables = self.tables.write();
         tables.active.set(key, Some(Location::of(&header).chunk_slot()));
@@ -117,23 +114,5 @@ impl Engine {
     /// Those of the index.
     pub fn is_quarantined(&self, id: &ChunkId) -> Result<bool> {
         Ok(self.quarantined.load(Ordering::Acquire) && self.slot(&slot::quarantine_key(id))?.is_some())
-    }
-
-    /// Refuses chunks where the disk is nearly full.
-    fn spare_reserve(&self, end: Position) -> Result<()> {
-        let checked = self.reserve_checked.load(Ordering::Relaxed);
-        if end.0 < checked + RESERVE_CHECK_BYTES && end.0 >= checked && checked != 0 {
-            return Ok(());
-        }
-        let (free, size) = self.disk.free_bytes()?;
-        if free < self.settings.reserve_bytes.min(size / 16) {
-            self.reserve_checked.store(0, Ordering::Relaxed);
-            return Err(Error::new(
-                Kind::NoSpace,
-                format!("{} has {free} bytes free", self.disk.root().display()),
-            ));
-        }
-        self.reserve_checked.store(end.0, Ordering::Relaxed);
-        Ok(())
     }
 }

@@ -93,6 +93,7 @@ impl Engine {
         self.disk.replace(superblock::NAME, &next.encode())?;
         *superblock = next;
         self.tables.write().frozen = None;
+        self.reserve.renew();
         Ok(())
     }
 
@@ -107,9 +108,14 @@ impl Engine {
 
     /// Refuses to begin what would fill the disk: sled does not survive that.
     fn room_for(&self, bytes: usize) -> Result<()> {
-        let (free, _) = self.disk.free_bytes()?;
         let needed = bytes as u64 * INDEX_GROWTH + INDEX_SPARE_BYTES;
+        let (free, _) = self.disk.free_bytes()?;
+        let spare = self.reserve.file_bytes();
         if free >= needed {
+            return Ok(());
+        }
+        // Giving up the reserve for less than enough would only feed it to the next changes.
+        if free + spare >= needed && self.reserve.release() {
             return Ok(());
         }
         Err(Error::new(Kind::NoSpace, format!("a checkpoint needs {needed} bytes, {free} are free")))

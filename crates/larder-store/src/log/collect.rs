@@ -10,7 +10,6 @@ use super::slot::{self, CHUNK, QUARANTINED, Slot};
 use crate::kv::Batch;
 use larder_core::{ChunkId, Result};
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 
 /// Entries of the index looked at under one lock.
 const PAGE: usize = 1024;
@@ -124,7 +123,10 @@ impl Engine {
             }
         }
         if !edits.is_empty() {
-            head.batch(&self.payloads(&Batch { edits: edits.clone(), changes: Vec::new() }))?;
+            self.append_batch(
+                &mut head,
+                &self.payloads(&Batch { edits: edits.clone(), changes: Vec::new() }),
+            )?;
         }
         for (key, _) in edits {
             tables.active.set(key, None);
@@ -155,7 +157,7 @@ impl Engine {
         self.segments.remove(number)?;
         // Before the next one goes: its tombstones may have been dropped because this one is gone.
         self.segments.sync_names()?;
-        self.reserve_checked.store(0, Ordering::Relaxed);
+        self.reserve.renew();
         collected.segments += 1;
         collected.segment_bytes += size;
         collected.moved_bytes += moved;

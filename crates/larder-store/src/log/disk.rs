@@ -137,7 +137,7 @@ impl Disk {
     ///
     /// # Errors
     /// `Conflict` where another process has it; those of the disk.
-    pub fn lock(&self, name: &str, holder: &str) -> Result<File> {
+    pub fn lock(&self, name: &str, holder: &str) -> Result<Lock> {
         let file =
             self.open_with(name, OFlags::RDWR | OFlags::CREATE).map_err(|e| self.failed("open", name, e))?;
         match fs::flock(&file.file, FlockOperation::NonBlockingLockExclusive) {
@@ -157,7 +157,7 @@ impl Disk {
         if let Err(error) = write() {
             tracing::debug!(%error, "the lock file does not tell who holds it");
         }
-        Ok(file.file)
+        Ok(Lock(file.file))
     }
 
     /// Bytes that the file system has free for this process, and its size.
@@ -187,6 +187,19 @@ impl Disk {
 
     fn check(&self, action: Action) -> io::Result<()> {
         self.tape.as_ref().map_or(Ok(()), |tape| tape.check(action))
+    }
+}
+
+/// The lock on a data directory, until dropped.
+#[derive(Debug)]
+pub struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that is being started has the descriptor until its exec(2).
+        if let Err(error) = fs::flock(&self.0, FlockOperation::Unlock) {
+            tracing::warn!(%error, "cannot unlock the data directory");
+        }
     }
 }
 

@@ -6,6 +6,8 @@ use super::disk::Disk;
 use super::edits;
 use super::index::Index;
 use super::position::Position;
+use super::record::Header;
+use super::reserve::Reserve;
 use super::segments::Segments;
 use super::settings::Settings;
 use super::slot::{Location, Slot};
@@ -13,11 +15,11 @@ use super::superblock::Superblock;
 use super::tables::Tables;
 use crate::chunks::Leases;
 use crate::kv::{Batch, Pair};
-use larder_core::{Error, Result, Timestamp};
+use larder_core::{Error, Kind, Result, Timestamp};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 
 /// An open store.
 ///
@@ -34,8 +36,7 @@ pub struct Engine {
     pub leases: Leases,
     /// A chunk is quarantined, or was at some time since the store was opened.
     pub quarantined: AtomicBool,
-    /// End of the log when free space was last looked at; 0 where it must be looked at.
-    pub reserve_checked: AtomicU64,
+    pub reserve: Reserve,
     pub work: Mutex<Work>,
     pub work_changed: Condvar,
     /// Collecting, scrubbing and rebuilding take turns.
@@ -153,7 +154,7 @@ impl Engine {
         self.await_room()?;
         let payloads = self.payloads(&batch);
         let mut head = self.appender.lock()?;
-        let headers = head.batch(&payloads)?;
+        let headers = self.append_batch(&mut head, &payloads)?;
         let mut tables = self.tables.write();
         let mut edits = batch.edits.into_iter();
         for (header, payload) in headers.iter().zip(&payloads) {
@@ -166,6 +167,19 @@ impl Engine {
         let end = head.end();
         self.appended(head, full);
         Ok(end)
+    }
+
+    /// Appends a batch, at need with the space that is kept for that.
+    ///
+    /// # Errors
+    /// `NoSpace` and others of the disk; then nothing changed.
+    pub fn append_batch(&self, head: &mut Appending<'_>, payloads: &[Payload]) -> Result<Vec<Header>> {
+        match head.batch(payloads) {
+            Err(error) if error.kind() == Kind::NoSpace && self.reserve.release_half() => {
+                head.batch(payloads)
+            }
+            outcome => outcome,
+        }
     }
 
     /// Makes the payloads of a batch.

@@ -189,6 +189,9 @@ fn no_blobs(folder: &Path) -> bool {
 /// Turns sled's errors and panics into `Corrupt`.
 fn guard<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Err(sled::Error::Io(e))) if e.kind() == std::io::ErrorKind::StorageFull => {
+            Err(Error::io("index", e))
+        }
         Ok(result) => result.map_err(|e| Error::corrupt("index").because(e)),
         Err(_) => Err(Error::corrupt("index: sled panicked")),
     }

@@ -1,7 +1,7 @@
 //! The default backend: an append-only log that is the truth, and sled as its index.
 //!
 //! A data directory belongs to one process. It holds `segments/` (the log), `index/` (sled; may be deleted at any
-//! time), `superblock`, `lock` and `staging/` (for files being written; emptied by whoever puts files there).
+//! time), `superblock`, `lock`, `reserve` (space for bad times) and `staging/` (for files being written; emptied by whoever puts files there).
 //! Writes go to the log, then to a memtable; a checkpoint moves the memtable to the index.
 
 mod appender;
@@ -20,6 +20,7 @@ mod rebuild;
 mod record;
 mod recover;
 mod replay;
+mod reserve;
 mod scrub;
 mod seal;
 mod segments;
@@ -42,12 +43,11 @@ use crate::catalog::{Change, Cursor};
 use crate::chunks::{ChunkStore, Lease, Leases, Put};
 use crate::kv::{Batch, Kv, Pair};
 use bytes::Bytes;
-use disk::Disk;
+use disk::{Disk, Lock};
 use engine::Engine;
 use larder_core::{ChunkId, Error, Result, Timestamp};
 use parking_lot::Mutex;
 use position::Position;
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -56,7 +56,7 @@ use std::thread::JoinHandle;
 pub struct LogStore {
     engine: Arc<Engine>,
     checkpointer: Mutex<Option<JoinHandle<()>>>,
-    _lock: File,
+    _lock: Lock,
 }
 
 /// The index of a [`LogStore`], for [`crate::KvCatalog`].

@@ -156,7 +156,7 @@ impl Engine {
         let before = head.end();
         let batch = Batch { edits, changes: Vec::new() };
         let payloads = self.payloads(&batch);
-        let headers = head.batch(&payloads)?;
+        let headers = self.append_batch(&mut head, &payloads)?;
         let mut tables = self.tables.write();
         let mut edits = batch.edits.into_iter();
         for (header, payload) in headers.iter().zip(&payloads) {

@@ -11,6 +11,7 @@ use super::index::{self, Index};
 use super::position::Position;
 use super::record::{Format, HEADER_BYTES};
 use super::replay::{Damage, Refill, Replayed, replay};
+use super::reserve::Reserve;
 use super::segments::{self, Segments};
 use super::settings::{Parts, Settings};
 use super::slot::QUARANTINED;
@@ -21,7 +22,7 @@ use larder_core::{Error, Kind, Result};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 
 /// Where the log of a new store begins.
 const BEGIN: Position = Position(1 << 32 | HEADER_BYTES as u64);
@@ -39,9 +40,10 @@ pub fn recover(disk: Disk, settings: Settings, parts: &Parts) -> Result<Engine> 
     let codec = Codec::new(parts.key.as_ref());
     let boot = boot_of(&parts.boot_id);
     let mut superblock = load(&disk, parts, &codec, boot)?;
+    let reserve = Reserve::open(disk.clone(), &settings)?;
     let segments = Arc::new(Segments::open(disk.clone(), Format { store_id: superblock.store_id })?);
     let same_boot = superblock.boot == boot;
-    let opened = trusted(&disk, &settings, &superblock, same_boot);
+    let opened = trusted(&disk, &settings, &superblock, same_boot)?;
     let rebuilt = opened.is_none();
     let index = match opened {
         Some(index) => index,
@@ -82,7 +84,7 @@ pub fn recover(disk: Disk, settings: Settings, parts: &Parts) -> Result<Engine> 
         superblock: Mutex::new(superblock),
         leases: Leases::default(),
         quarantined: AtomicBool::new(quarantined),
-        reserve_checked: AtomicU64::new(0),
+        reserve,
         work: Mutex::new(work),
         work_changed: Condvar::new(),
         maintenance: Mutex::new(()),
@@ -129,15 +131,23 @@ fn load(disk: &Disk, parts: &Parts, codec: &Codec, boot: [u8; 16]) -> Result<Sup
 }
 
 /// The index, if the superblock and what is on the disk allow to trust it.
-fn trusted(disk: &Disk, settings: &Settings, superblock: &Superblock, same_boot: bool) -> Option<Index> {
-    let folder = index::newest(&disk.path(index::FOLDER))?;
+///
+/// # Errors
+/// `NoSpace`: sled writes when it is opened; the index stays as it is.
+fn trusted(
+    disk: &Disk,
+    settings: &Settings,
+    superblock: &Superblock,
+    same_boot: bool,
+) -> Result<Option<Index>> {
+    let Some(folder) = index::newest(&disk.path(index::FOLDER)) else { return Ok(None) };
     let whole = match superblock.index {
         IndexState::Sealed(hash) => same_boot || index::fingerprint(&folder) == Some(hash),
         IndexState::Applying => same_boot,
         IndexState::Lost => false,
     };
     if !whole || !folder.join("db").exists() {
-        return None;
+        return Ok(None);
     }
     if !same_boot {
         index::drop_snapshots(&folder);
@@ -150,7 +160,14 @@ fn trusted(disk: &Disk, settings: &Settings, superblock: &Superblock, same_boot:
             || applying && generation == superblock.generation.checked_sub(1).filter(|g| *g > 0);
         if fits { Ok(index) } else { Err(Error::corrupt(format!("index of generation {generation:?}"))) }
     });
-    opened.inspect_err(|error| tracing::warn!(%error, "the index cannot be used")).ok()
+    match opened {
+        Ok(index) => Ok(Some(index)),
+        Err(error) if error.kind() == Kind::NoSpace => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "the index cannot be used");
+            Ok(None)
+        }
+    }
 }
 
 /// Cuts the log behind what counts, and says where it goes on.

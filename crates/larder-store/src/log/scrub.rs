@@ -154,7 +154,7 @@ impl Engine {
         tracing::error!(chunk = %id, at = %location.position, error = %why, "damaged chunk");
         self.quarantined.store(true, Ordering::Release);
         let edits = vec![(key.clone(), None), (aside.clone(), Some(place.clone()))];
-        let headers = head.batch(&self.payloads(&Batch { edits, changes: Vec::new() }))?;
+        let headers = self.append_batch(&mut head, &self.payloads(&Batch { edits, changes: Vec::new() }))?;
         let slot = headers.first().map(|header| self.codec.slot(header, &place));
         let mut tables = self.tables.write();
         tables.active.set(key, None);

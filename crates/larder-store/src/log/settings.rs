@@ -16,7 +16,7 @@ pub struct Settings {
     pub checkpoint_ns: i64,
     /// Memory for the pages of the index. sled takes up to three times of it.
     pub index_cache_bytes: u64,
-    /// Chunks are refused where the file system has less free than this, or a sixteenth of its size: deleting and
+    /// Chunks are refused where the file system has less free than this, or an eighth of its size: deleting and
     /// collecting need some space too.
     pub reserve_bytes: u64,
 }

@@ -5,6 +5,7 @@ mod damage;
 mod failing_disk;
 mod feed;
 mod fixture;
+mod full_disk;
 mod image;
 mod kill;
 mod power_cut;

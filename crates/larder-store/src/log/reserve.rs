@@ -1,0 +1,108 @@
+//! Space kept for bad times: a full disk must not keep a store from opening, removing, collecting and closing.
+//!
+//! Chunks are refused while there is still some space free. Others may fill the disk to the last byte, though, so a file
+//! named `reserve` holds some more. Changes may use half of it, for somebody has to remove something; the other half is
+//! for opening and checkpoints: sled writes half a mebibyte and more whenever it is opened.
+
+use super::disk::Disk;
+use super::settings::Settings;
+use larder_core::{Error, Kind, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const NAME: &str = "reserve";
+/// Of a small file system no more than this part is kept free.
+const SHARE_OF_DISK: u64 = 8;
+/// The file has this part of what is kept free.
+const SHARE_OF_FILE: u64 = 2;
+
+/// The space kept.
+pub struct Reserve {
+    disk: Arc<Disk>,
+    bytes: u64,
+    /// Bytes that may be appended before free space is looked at again.
+    unchecked: AtomicU64,
+}
+
+impl Reserve {
+    /// Looks how much to keep; gives up the file where too little is free to open a store.
+    ///
+    /// # Errors
+    /// Those of statvfs(2).
+    pub fn open(disk: Arc<Disk>, settings: &Settings) -> Result<Self> {
+        let (free, size) = disk.free_bytes()?;
+        let bytes = settings.reserve_bytes.min(size / SHARE_OF_DISK);
+        let reserve = Self { disk, bytes, unchecked: AtomicU64::new(0) };
+        if free < bytes / SHARE_OF_FILE {
+            reserve.release();
+        }
+        Ok(reserve)
+    }
+
+    /// Refuses a chunk of `len` bytes where the disk is nearly full.
+    ///
+    /// # Errors
+    /// `NoSpace`; those of statvfs(2).
+    pub fn check(&self, len: u64) -> Result<()> {
+        let spend = |left: u64| left.checked_sub(len);
+        if self.unchecked.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok() {
+            return Ok(());
+        }
+        let (free, _) = self.disk.free_bytes()?;
+        if free < self.bytes + len {
+            let root = self.disk.root().display();
+            return Err(Error::new(Kind::NoSpace, format!("{root} has only {free} bytes free")));
+        }
+        self.unchecked.store(self.bytes / 8, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Gives up half of the file, for a change that did not fit; says whether it was whole.
+    pub fn release_half(&self) -> bool {
+        let half = self.bytes / SHARE_OF_FILE / 2;
+        let release = || {
+            let file = std::fs::File::options().write(true).open(self.disk.path(NAME))?;
+            let whole = file.metadata()?.len() > half;
+            if whole {
+                file.set_len(half)?;
+            }
+            Ok::<bool, std::io::Error>(whole)
+        };
+        release().unwrap_or(false)
+    }
+
+    /// Bytes that the file has.
+    pub fn file_bytes(&self) -> u64 {
+        std::fs::metadata(self.disk.path(NAME)).map_or(0, |file| file.len())
+    }
+
+    /// Gives up the file; says whether there was one.
+    pub fn release(&self) -> bool {
+        let there = std::fs::remove_file(self.disk.path(NAME)).is_ok();
+        if there {
+            tracing::warn!("the disk is full: the reserve is used up");
+        }
+        there
+    }
+
+    /// Makes the file whole where there is room; where it was given up for a checkpoint and the disk is still full, takes
+    /// back what that left.
+    pub fn renew(&self) {
+        let Ok((free, _)) = self.disk.free_bytes() else { return };
+        let (have, whole) = (self.file_bytes(), self.bytes / SHARE_OF_FILE);
+        let room = free + have > self.bytes + whole;
+        if have == whole || (have > 0 && !room) {
+            return;
+        }
+        let wanted = whole.min(free + have);
+        let made = std::fs::File::create(self.disk.path(NAME)).and_then(|file| {
+            let flags = rustix::fs::FallocateFlags::empty();
+            rustix::fs::fallocate(file, flags, 0, wanted).map_err(Into::into)
+        });
+        if let Err(error) = made {
+            // Some file systems cannot; an empty file would only say that there is a reserve.
+            tracing::debug!(%error, "no reserve");
+            self.release();
+        }
+    }
+}
