@@ -1,6 +1,6 @@
 //! Permissions, owners, set-id bits and times.
 
-use crate::support::mount::TestMount;
+use crate::support::mount::{LIMIT_S, TestMount};
 use crate::support::{is_root, skip};
 use crate::{as_nobody, errno, raw};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
@@ -166,7 +166,7 @@ fn written_times_survive_the_last_close() {
 
 #[test]
 fn a_read_only_mount_refuses_changes() {
-    let Some(mount) = TestMount::with(|options| options.read_only = true) else { return };
+    let Some(mount) = TestMount::with(LIMIT_S, |options| options.read_only = true) else { return };
     mount.upload("f", b"x");
     mount.settle();
     assert_eq!(fs::read(mount.path("f")).expect("read"), b"x");

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// How long a test may use its mount.
-const LIMIT_S: u64 = 300;
+pub const LIMIT_S: u64 = 300;
 /// Cuts the mount off at the limit. A test that ended by itself may have left its number of connection to another
 /// mount, so then only what is still mounted at the same place is cut off.
 const GUARD: &str = r#"
@@ -36,11 +36,16 @@ pub struct TestMount {
 impl TestMount {
     /// Mounts; `None` where this machine cannot, which is said, and which continuous integration does not accept.
     pub fn new() -> Option<Self> {
-        Self::with(|_| ())
+        Self::lasting(LIMIT_S)
     }
 
-    /// As [`TestMount::new`], with other options.
-    pub fn with(change: impl FnOnce(&mut Options)) -> Option<Self> {
+    /// As [`TestMount::new`], for a test that takes up to `limit_s` seconds.
+    pub fn lasting(limit_s: u64) -> Option<Self> {
+        Self::with(limit_s, |_| ())
+    }
+
+    /// As [`TestMount::lasting`], with other options.
+    pub fn with(limit_s: u64, change: impl FnOnce(&mut Options)) -> Option<Self> {
         if !can_mount() {
             return None;
         }
@@ -49,7 +54,7 @@ impl TestMount {
         let drive = drive_in_memory();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mounted = larder_fuse::spawn(&drive, folder.path(), &options).expect("mounts");
-        let guard = guard(&mounted);
+        let guard = guard(&mounted, limit_s);
         let mount = Self { drive, mounted: Some(mounted), folder, guard };
         // other users come in as far as the folder inside lets them
         if !options.read_only {
@@ -140,11 +145,11 @@ pub fn drive_in_memory() -> Arc<Drive> {
 }
 
 /// Watches a mount of this very process, which cannot help itself once it waits for the kernel or was killed.
-fn guard(mounted: &Mounted) -> Child {
+fn guard(mounted: &Mounted, limit_s: u64) -> Child {
     let child = Command::new("setsid")
         .args(["sh", "-c", GUARD, "guard", &mounted.minor().to_string()])
         .arg(mounted.mountpoint())
-        .args([LIMIT_S.to_string(), std::process::id().to_string()])
+        .args([limit_s.to_string(), std::process::id().to_string()])
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

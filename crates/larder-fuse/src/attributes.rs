@@ -2,64 +2,15 @@
 
 use crate::errno::{self, Answer};
 use crate::view::View;
-use fuser::{FileAttr, FileType, INodeNo, Request, TimeOrNow};
-use larder_core::{Content, Node, NodeId, NodeKind, Timestamp};
+use fuser::{FileAttr, Request, TimeOrNow};
+use larder_core::{Node, NodeId, Timestamp};
 use larder_drive::Handle;
 use larder_store::catalog::Attrs;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
-/// What st_blksize says: stdio and cp then write in pieces of this size, and each piece is one request.
-const BLOCK_BYTES: u32 = 64 * 1024;
-/// What a folder's size is, as on ext4; some programs take 0 for "not there".
-const FOLDER_BYTES: u64 = 4096;
-/// The unit of st_blocks. Source: stat(2).
-const SECTOR_BYTES: u64 = 512;
 const SET_UID: u16 = 0o4000;
 const SET_GID: u16 = 0o2000;
 const GROUP_EXECUTE: u16 = 0o0010;
-
-/// Says what stat(2) says of `node`.
-pub(crate) fn stat_of(node: &Node) -> FileAttr {
-    let (size, allocated) = match &node.content {
-        Content::File(head) => (head.size_bytes, head.allocated_bytes),
-        _ if node.is_folder() => (FOLDER_BYTES, 0),
-        _ => (node.size_bytes(), 0),
-    };
-    FileAttr {
-        ino: INodeNo(node.id.0),
-        size,
-        blocks: allocated.div_ceil(SECTOR_BYTES),
-        atime: system_time(node.atime),
-        mtime: system_time(node.mtime),
-        ctime: system_time(node.ctime),
-        crtime: system_time(node.btime),
-        kind: file_type(node.kind),
-        perm: node.mode,
-        nlink: node.nlink,
-        uid: node.uid,
-        gid: node.gid,
-        rdev: if let Content::Device(number) = node.content { number } else { 0 },
-        blksize: BLOCK_BYTES,
-        flags: 0,
-    }
-}
-
-pub(crate) fn file_type(kind: NodeKind) -> FileType {
-    match kind {
-        NodeKind::File => FileType::RegularFile,
-        NodeKind::Folder => FileType::Directory,
-        NodeKind::Symlink => FileType::Symlink,
-        NodeKind::CharDevice => FileType::CharDevice,
-        NodeKind::BlockDevice => FileType::BlockDevice,
-        NodeKind::Fifo => FileType::NamedPipe,
-        NodeKind::Socket => FileType::Socket,
-    }
-}
-
-fn system_time(time: Timestamp) -> SystemTime {
-    let distance = Duration::from_nanos(time.0.unsigned_abs());
-    if time.0 < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
-}
 
 /// What setattr asks for.
 pub(crate) struct Wanted {
@@ -141,7 +92,11 @@ impl View {
     }
 
     pub(crate) fn usage(&self) -> Answer<larder_drive::Usage> {
-        self.mount.stats().map_err(|e| errno::of(&e))
+        let usage = self.mount.stats().map_err(|e| errno::of(&e))?;
+        if let Some(stand_in) = self.stand_in.get() {
+            stand_in.tell(&usage);
+        }
+        Ok(usage)
     }
 
     /// Ends the set-id bits before somebody who may not keep them writes.
@@ -163,6 +118,8 @@ pub(crate) fn actor(req: &Request) -> larder_drive::Actor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stat::system_time;
+    use std::time::Duration;
 
     #[test]
     fn times_before_1970_come_back_as_the_kernel_meant_them() {

@@ -9,6 +9,7 @@ mod attach;
 mod attributes;
 mod content;
 mod errno;
+mod helped;
 mod kernel;
 mod listing;
 mod mounted;
@@ -16,12 +17,17 @@ mod mountinfo;
 mod names;
 mod orphans;
 mod outside;
+mod places;
 mod replies;
+mod stand_in;
+mod stat;
+mod statfs;
 mod view;
 mod xattrs;
 
 pub use attach::is_available;
 pub use mounted::{Mounted, spawn};
+pub use stand_in::stand_in;
 
 /// Threads that answer requests. One that waits for the disk holds up nobody while others are left; idle ones cost
 /// a stack.
@@ -39,6 +45,9 @@ pub struct Options {
     pub read_only: bool,
     /// Device nodes and set-id bits have their effect, as on a local disk. Only root can mount so.
     pub trusted: bool,
+    /// This program once more answers `df` while this process is stopped, and takes the mount away should it die. Only
+    /// for programs that call [`stand_in()`] before anything else.
+    pub stand_in: bool,
     /// Threads that answer requests, at least 1.
     pub threads: usize,
 }
@@ -55,7 +64,7 @@ impl Default for Options {
     fn default() -> Self {
         let root = rustix::process::geteuid().is_root();
         let source = "larder".to_owned();
-        Self { source, allow_other: root, read_only: false, trusted: root, threads: THREADS }
+        Self { source, allow_other: root, read_only: false, trusted: root, stand_in: false, threads: THREADS }
     }
 }
 

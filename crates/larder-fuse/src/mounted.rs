@@ -1,6 +1,7 @@
 //! A mount while it lasts.
 
 use crate::adapter::Adapter;
+use crate::helped::StandIn;
 use crate::view::View;
 use crate::{Options, attach, mountinfo};
 use larder_core::{Error, Result};
@@ -85,6 +86,7 @@ fn serve(
     config.clone_fd = true;
     // who may come in is the kernel's business
     let acl = fuser::SessionACL::All;
+    let second = options.stand_in.then(|| connection.try_clone()).transpose().map_err(failed)?;
     let session = fuser::Session::from_fd(Adapter(view.clone()), connection, acl, config).map_err(failed)?;
     let session = session.spawn().map_err(failed)?;
     let notifier = session.notifier();
@@ -101,17 +103,33 @@ fn serve(
         end.set();
     };
     let telling = view.clone();
-    let tell = move || telling.tell(&notifier);
-    let mut threads = Vec::new();
-    for (name, work) in
-        [("larder-mount", Box::new(wait) as Box<dyn FnOnce() + Send>), ("larder-notify", Box::new(tell))]
-    {
-        threads.push(std::thread::Builder::new().name(name.into()).spawn(work).map_err(failed)?);
+    let mut threads =
+        vec![thread("larder-mount", wait)?, thread("larder-notify", move || telling.tell(&notifier))?];
+    if let Some(second) = second {
+        let stand_in = StandIn::start(second, device.1, &mountpoint)?;
+        let listening = view.clone();
+        view.stand_in.get_or_init(|| stand_in);
+        // what it says until somebody asks for more; asking tells it
+        let _ = view.usage();
+        threads.push(thread("larder-helped", move || {
+            if let Some(stand_in) = listening.stand_in.get() {
+                stand_in.listen(|id, handle| {
+                    if let Err(errno) = listening.release(id, handle) {
+                        tracing::error!(errno = i32::from(errno), "closing a file");
+                    }
+                });
+            }
+        })?);
     }
     let outside = view.outside.clone();
     let subscription = view.drive.subscribe(Box::new(move |event| outside.note(event)));
     probe_locks(view, device);
     Ok(Mounted { mountpoint, device, view: view.clone(), ended, threads, subscription: Some(subscription) })
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    started.map_err(|e| Error::io(format!("start thread {name}"), e))
 }
 
 /// Lets other doors know which files processes hold a lock on: the locks are the kernel's, and it tells of them.
@@ -171,6 +189,9 @@ impl Mounted {
         drop(subscription);
         if !self.ended.wait(Some(Duration::ZERO)) {
             self.detach();
+        }
+        if let Some(stand_in) = self.view.stand_in.get() {
+            stand_in.end();
         }
         if self.ended.wait(Some(Duration::ZERO)) || self.ended.wait(Some(CUT_WAIT)) {
             for thread in self.threads.drain(..) {

@@ -1,7 +1,7 @@
 //! Nodes without a name that the kernel still knows: a removed folder that is somebody's working directory, a file
 //! held by O_PATH. POSIX wants fstat(2) to go on working with a link count of 0.
 
-use crate::attributes::stat_of;
+use crate::stat::stat_of;
 use fuser::FileAttr;
 use larder_core::{Node, Timestamp};
 use parking_lot::Mutex;

@@ -1,7 +1,8 @@
 //! Answers as fuser wants them sent.
 
 use crate::errno::Answer;
-use crate::listing::Sink;
+use crate::places::Sink;
+use crate::statfs::{STATFS_BLOCK_BYTES, statfs_numbers};
 use fuser::{
     Errno, FileAttr, FileType, Generation, INodeNo, ReplyAttr, ReplyDirectory, ReplyDirectoryPlus,
     ReplyEmpty, ReplyEntry, ReplyStatfs, ReplyXattr,
@@ -15,11 +16,6 @@ use std::time::{Duration, SystemTime};
 pub(crate) const TTL: Duration = Duration::from_secs(3600);
 /// Ids are never used twice, so each has one generation; that also makes them right as NFS handles.
 pub(crate) const GENERATION: Generation = Generation(0);
-/// The unit of statfs(2).
-const STATFS_BLOCK_BYTES: u32 = 4096;
-/// What statfs(2) says of free file slots: there is no limit.
-const FREE_FILES: u64 = 1 << 40;
-
 pub(crate) fn empty(reply: ReplyEmpty, answer: Answer<()>) {
     match answer {
         Ok(()) => reply.ok(),
@@ -88,12 +84,11 @@ pub(crate) fn nothing() -> FileAttr {
 }
 
 pub(crate) fn statfs(reply: ReplyStatfs, answer: Answer<Usage>) {
-    let unit = STATFS_BLOCK_BYTES;
     match answer {
         Ok(usage) => {
-            let used = usage.used_bytes.div_ceil(u64::from(unit));
-            let free = usage.available_bytes / u64::from(unit);
-            reply.statfs(used + free, free, free, usage.nodes + FREE_FILES, FREE_FILES, unit, 255, unit);
+            let [blocks, free, available, files, free_files] = statfs_numbers(&usage);
+            let unit = STATFS_BLOCK_BYTES;
+            reply.statfs(blocks, free, available, files, free_files, unit, 255, unit);
         }
         Err(errno) => reply.error(errno),
     }

@@ -1,14 +1,15 @@
 //! What all requests work on.
 
-use crate::attributes::stat_of;
-use crate::listing::Folders;
+use crate::helped::StandIn;
 use crate::orphans::Orphans;
 use crate::outside::Outside;
+use crate::places::Folders;
+use crate::stat::stat_of;
 use fuser::FileAttr;
 use larder_core::Node;
 use larder_drive::{Drive, Mount};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// The live view of a drive with what the kernel must be told besides.
 pub(crate) struct View {
@@ -17,6 +18,8 @@ pub(crate) struct View {
     pub(crate) folders: Folders,
     pub(crate) orphans: Orphans,
     pub(crate) outside: Arc<Outside>,
+    /// Answers while this process is stopped; where the program was built for it.
+    pub(crate) stand_in: OnceLock<StandIn>,
     /// A file with set-id bits was seen; until then writes need not look for them.
     privileges: AtomicBool,
 }
@@ -25,7 +28,15 @@ impl View {
     pub(crate) fn new(drive: Arc<Drive>) -> Self {
         let mount = drive.mount();
         let (folders, orphans, outside) = (Folders::default(), Orphans::default(), Arc::default());
-        Self { drive, mount, folders, orphans, outside, privileges: AtomicBool::new(false) }
+        Self {
+            drive,
+            mount,
+            folders,
+            orphans,
+            outside,
+            stand_in: OnceLock::new(),
+            privileges: AtomicBool::new(false),
+        }
     }
 
     /// What stat(2) says of `node`, which goes to the kernel.
