@@ -16,8 +16,8 @@ use crate::machine::{free_port, wait_until};
 const START_LIMIT: Duration = Duration::from_secs(120);
 /// A process that has not ended so long after SIGTERM is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
-/// `admin:bench`, as Basic authentication spells it.
-const ADMIN: &str = "Basic YWRtaW46YmVuY2g=";
+/// `admin:larder-bench`, as Basic authentication spells it.
+const ADMIN: &str = "Basic YWRtaW46bGFyZGVyLWJlbmNo";
 
 /// Which program serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,7 +191,7 @@ pub fn find(program: &str, tools: &Path) -> Option<PathBuf> {
 fn larder(command: &mut Command, place: &Path, port: u16) {
     command.arg("serve").arg("--data").arg(place.join("data"));
     command.args(["--listen", &format!("127.0.0.1:{port}")]);
-    command.env("LARDER_ADMIN_PASSWORD", "bench");
+    command.env("LARDER_ADMIN_PASSWORD", "larder-bench");
 }
 
 fn apache(command: &mut Command, place: &Path, port: u16) -> io::Result<()> {

@@ -50,7 +50,7 @@ impl Mounted {
             "larder" => {
                 let mut command = Command::new(&options.larder);
                 command.arg("mount").arg(place.join("data")).arg(&mounted.folder);
-                command.env("LARDER_ADMIN_PASSWORD", "bench");
+                command.env("LARDER_ADMIN_PASSWORD", "larder-bench");
                 mounted.process = Some(Process::start(command, &place.join("log"))?);
             }
             "rclone mount" => {

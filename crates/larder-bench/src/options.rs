@@ -4,10 +4,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::machine::MIB;
+use crate::machine::{MIB, drop_caches, settle};
 
 /// Size that the rows of the table speak of.
 const FULL_BYTES: u64 = 1024 * MIB;
+/// Memory for everything but the bulk.
+const READY_BYTES: u64 = 512 * MIB;
 /// No count shrinks below this, however small `--size` is.
 const LEAST_COUNT: usize = 64;
 
@@ -99,6 +101,20 @@ impl Options {
     /// Says whether the work `name` is done.
     pub fn wants(&self, name: &str) -> bool {
         self.work.is_empty() || self.work.iter().any(|work| work == name)
+    }
+
+    /// Makes the machine ready for a timed step: nothing dirty, and memory for twice `--size` at hand.
+    pub fn settle(&self) -> io::Result<()> {
+        settle(&self.scratch, 2 * self.size_bytes + READY_BYTES)
+    }
+
+    /// Empties the kernel's caches, then makes the machine ready.
+    ///
+    /// # Errors
+    /// Only root may: the caller then leaves the cold rows out.
+    pub fn chill(&self) -> io::Result<()> {
+        drop_caches(&self.scratch)?;
+        self.settle()
     }
 
     /// Scales a count of the table to `--size`.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::contender::{Kind, Server};
 use crate::http::{Body, Http, together};
-use crate::machine::{drop_caches, fill, fresh_seed, memory, reset_peak};
+use crate::machine::{fill, fresh_seed, memory, reset_peak};
 use crate::memory::flood;
 use crate::options::Options;
 use crate::table::Table;
@@ -51,7 +51,7 @@ pub fn run(options: &Options, table: &mut Table) -> io::Result<()> {
         for (id, cold) in [("start_warm", false), ("start_cold", true)] {
             fill_files(&server, &format!("-tail-{round}-{cold}"), options.count(TAIL_FILES))?;
             server.process.kill();
-            if cold && let Err(error) = drop_caches(&options.scratch) {
+            if cold && let Err(error) = options.chill() {
                 table.note(format!("cold start left out: {error}"));
                 server = boot(&place)?;
                 continue;

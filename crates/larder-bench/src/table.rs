@@ -225,6 +225,8 @@ fn range(values: &[f64]) -> String {
 
 /// Says how many times better we are.
 fn advantage(row: &Row, ours: f64, theirs: f64) -> f64 {
+    // Less than this cannot be told from nothing, and nothing has no ratio.
+    let (ours, theirs) = (ours.max(0.01), theirs.max(0.01));
     if row.small_is_good() { theirs / ours } else { ours / theirs }
 }
 

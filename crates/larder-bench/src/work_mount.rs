@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::machine::{Draw, MIB, drop_caches, fill, fresh_bytes, fresh_seed, sync_disk};
+use crate::machine::{Draw, MIB, fill, fresh_bytes, fresh_seed};
 use crate::mounting::{ALL, Mounted};
 use crate::options::Options;
 use crate::table::Table;
@@ -70,7 +70,7 @@ fn one_round(options: &Options, mounted: &Mounted, table: &mut Table) -> io::Res
 fn sequential(options: &Options, name: &'static str, file: &Path, table: &mut Table) -> io::Result<()> {
     let mib = options.size_bytes as f64 / MIB as f64;
     let bytes = fresh_bytes(options.size_bytes);
-    sync_disk(&options.scratch)?;
+    options.settle()?;
     let start = Instant::now();
     let mut to = File::create(file)?;
     bytes.chunks(BLOCK_BYTES).try_for_each(|block| to.write_all(block))?;
@@ -78,7 +78,7 @@ fn sequential(options: &Options, name: &'static str, file: &Path, table: &mut Ta
     drop(to);
     table.record("seq_write", name, mib / start.elapsed().as_secs_f64());
     table.record("seq_read_warm", name, mib / read_back(file, None)?);
-    if let Err(error) = drop_caches(&options.scratch) {
+    if let Err(error) = options.chill() {
         table.note(format!("cold rows left out: {error}"));
         return Ok(());
     }
@@ -115,7 +115,7 @@ fn random_reads(options: &Options, name: &'static str, file: &Path, table: &mut 
     let mut draw = Draw::new(fresh_seed());
     let mut block = [0; SMALL_BYTES];
     for (id, cold) in [("random_read", false), ("random_read_cold", true)] {
-        if cold && drop_caches(&options.scratch).is_err() {
+        if cold && options.chill().is_err() {
             continue;
         }
         let from = File::open(file)?;
@@ -133,7 +133,7 @@ fn random_writes(options: &Options, name: &'static str, file: &Path, table: &mut
     let mut block = [0; SMALL_BYTES];
     // Warm for everyone: the cold reads before have emptied the caches.
     read_back(file, None)?;
-    sync_disk(&options.scratch)?;
+    options.settle()?;
     let to = File::options().write(true).open(file)?;
     let mut done = 0;
     let start = Instant::now();
@@ -152,7 +152,7 @@ fn small_files(options: &Options, mounted: &Mounted, table: &mut Table) -> io::R
     let (name, files) = (mounted.name, options.count(FILES));
     let folder = mounted.folder.join("small");
     fs::create_dir(&folder)?;
-    sync_disk(&options.scratch)?;
+    options.settle()?;
     let paths: Vec<PathBuf> = (0..files).map(|n| folder.join(format!("file-{n:05}.txt"))).collect();
     let mut bytes = [0; SMALL_BYTES];
     let mut made = 0;

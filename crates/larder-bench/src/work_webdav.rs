@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::contender::{ALL, Kind, Server, find};
 use crate::http::{Body, Http, together};
-use crate::machine::{MIB, drop_caches, fill, fresh_bytes, fresh_seed, memory, reset_peak, sync_disk};
+use crate::machine::{MIB, fill, fresh_bytes, fresh_seed, memory, reset_peak, sync_disk};
 use crate::options::Options;
 use crate::table::Table;
 
@@ -144,7 +144,7 @@ fn large(options: &Options, server: &Server, round: usize, table: &mut Table) ->
     let (name, mib) = (server.kind.name(), options.size_bytes as f64 / MIB as f64);
     let path = format!("/large-{round}.bin");
     let bytes = fresh_bytes(options.size_bytes);
-    sync_disk(&options.scratch)?;
+    options.settle()?;
     let start = Instant::now();
     Http::connect(server)?.put(&path, &bytes)?.success("PUT")?;
     let answered = start.elapsed().as_secs_f64();
@@ -162,7 +162,7 @@ fn large(options: &Options, server: &Server, round: usize, table: &mut Table) ->
             (false, "get_cold_1", 1),
             (false, "get_cold_8", CLIENTS),
         ] {
-            if !warm && let Err(error) = drop_caches(&options.scratch) {
+            if !warm && let Err(error) = options.chill() {
                 table.note(format!("cold rows left out: {error}"));
                 continue;
             }
@@ -194,7 +194,7 @@ fn small(options: &Options, server: &Server, round: usize, table: &mut Table) ->
     let folder = format!("/small-{round}/");
     Http::connect(server)?.ask("MKCOL", &folder, "", Body::Empty)?.success("MKCOL")?;
     let (puts, gets) = (options.count(SMALL_PUTS), options.count(SMALL_GETS));
-    sync_disk(&options.scratch)?;
+    options.settle()?;
     let refused = AtomicUsize::new(0);
     let start = Instant::now();
     let answered = together(server, CLIENTS, |client, http| {
@@ -266,7 +266,7 @@ fn listings(options: &Options, server: &Server, table: &mut Table) -> io::Result
 
 fn copies(options: &Options, server: &Server, table: &mut Table) -> io::Result<()> {
     let name = server.kind.name();
-    sync_disk(&options.scratch)?;
+    options.settle()?;
     let mut http = Http::connect(server)?;
     for (id, method, from, to) in
         [("copy", "COPY", "/tree/", "/copied/"), ("move", "MOVE", "/copied/", "/moved/")]
