@@ -6,6 +6,10 @@
 //! | 24 | n | the bytes, encrypted |
 //! | 24 + n | 16 | tag |
 //!
+//! Encrypted are the payloads of CHUNK and META records and the values in the index. What the data directory still
+//! shows: the sizes of records, the ids of chunks (so: whether a known file is stored), and the keys of the index, which
+//! sled must be able to sort: numbers of nodes, names in folders, names of extended attributes, of users and of locks.
+//!
 //! A nonce made from the plain bytes needs no randomness and can repeat only where the plain bytes do; it then
 //! tells that two payloads are equal, which chunk ids tell anyway.
 
