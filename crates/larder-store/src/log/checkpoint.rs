@@ -52,7 +52,7 @@ impl Engine {
             work.wanted = false;
             let rebuild = work.rebuild;
             drop(work);
-            let outcome = if rebuild { self.rebuild() } else { self.checkpoint() };
+            let outcome = if rebuild { self.rebuild_if_free() } else { self.checkpoint() };
             if let Err(error) = outcome {
                 tracing::warn!(%error, "checkpoint failed; it is tried again with the next change");
             }

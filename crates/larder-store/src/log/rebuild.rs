@@ -23,6 +23,31 @@ impl Engine {
     /// Those of the disk; then the old index stays in use.
     pub fn rebuild(&self) -> Result<()> {
         let _turn = self.maintenance.lock();
+        self.rebuild_now()
+    }
+
+    /// As [`Engine::rebuild`], for the checkpointer: other maintenance may be waiting for it, so it does not wait.
+    ///
+    /// # Errors
+    /// `Unavailable` while other maintenance runs; else those of [`Engine::rebuild`].
+    pub fn rebuild_if_free(&self) -> Result<()> {
+        let turn = self.maintenance.try_lock();
+        let outcome = match turn {
+            Some(_) => self.rebuild_now(),
+            None => Err(Error::unavailable("the index is made again once other maintenance has ended")),
+        };
+        if let Err(error) = &outcome {
+            let mut work = self.work.lock();
+            work.tried += 1;
+            // The next read that fails asks again.
+            work.rebuild = false;
+            work.failed = Some(Error::new(error.kind(), error.to_string()));
+            self.work_changed.notify_all();
+        }
+        outcome
+    }
+
+    fn rebuild_now(&self) -> Result<()> {
         // Held to the end: no checkpoint starts.
         let mut superblock = self.superblock.lock();
         let end = self.appender.end();
