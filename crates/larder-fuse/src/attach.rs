@@ -162,9 +162,10 @@ pub(crate) fn clean_stale(mountpoint: &Path) -> Result<()> {
     }
     let (send, answer) = std::sync::mpsc::channel();
     let path = mountpoint.to_owned();
-    // a mount whose server is stopped never answers; then the thread waits for it instead of us
+    // a mount whose server is stopped never answers; then the thread waits for it instead of us. Not stat(2): the kernel
+    // may answer that from its cache when the server is long dead
     let asked = std::thread::Builder::new().name("larder-stale".into()).spawn(move || {
-        let _ = send.send(std::fs::metadata(&path).err().and_then(|e| e.raw_os_error()));
+        let _ = send.send(rustix::fs::statfs(&path).err().map(rustix::io::Errno::raw_os_error));
     });
     asked.map_err(|e| Error::io(what(), e))?;
     match answer.recv_timeout(STALE_WAIT) {
