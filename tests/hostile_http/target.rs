@@ -5,7 +5,7 @@ use crate::support::server::{Place, Server};
 use std::net::SocketAddr;
 
 /// Any answer that needs no waiting for the peer comes within this.
-pub const PROMPT_S: u64 = 10;
+pub const PROMPT_S: u64 = 60;
 /// The server's memory stays below this, whatever comes.
 const RSS_MAX_KIB: u64 = 400 << 10;
 
