@@ -62,7 +62,8 @@ impl Mounts {
 /// # Errors
 /// `Invalid` for an unknown one.
 pub fn parsed(source: &Path, options: &[String]) -> Result<larder_fuse::Options> {
-    let mut parsed = larder_fuse::Options { source: source.display().to_string(), ..Default::default() };
+    let mut parsed =
+        larder_fuse::Options { source: source.display().to_string(), stand_in: true, ..Default::default() };
     for option in options.iter().map(|option| option.trim()).filter(|option| !option.is_empty()) {
         match option {
             "allow_other" => parsed.allow_other = true,

@@ -3,8 +3,8 @@
 //! `df` asks every file system, the kernel passes the question on and caches no answer, and a server that got SIGSTOP
 //! says nothing. So the mounting process starts itself once more, under another name, with a second descriptor of the
 //! same connection. It only looks on: as long as the server runs it takes no request. Once the server is stopped and
-//! requests stay unanswered, it takes them: statfs(2) gets the last known numbers, closing is passed on to the server
-//! for when it goes on, and everything else gets ETIMEDOUT. Such a request was not carried out.
+//! requests stay unanswered, it takes them: statfs(2) gets the last known numbers, stat(2) of the root an answer that
+//! the kernel does not keep, closing is passed on to the server for when it goes on, and everything else gets ETIMEDOUT. Such a request was not carried out.
 //!
 //! When the server dies, it takes the dead mount away.
 //!
@@ -42,6 +42,7 @@ const REQUEST_MAX_BYTES: usize = (1 << 20) + 4096;
 const CLONE: rustix::ioctl::Opcode = rustix::ioctl::opcode::read::<u32>(229, 0);
 
 const FORGET: u32 = 2;
+const GETATTR: u32 = 3;
 const STATFS: u32 = 17;
 const RELEASE: u32 = 18;
 const RELEASEDIR: u32 = 29;
@@ -155,6 +156,8 @@ fn answer(device: &OwnedFd, request: &[u8], usage: &Usage) -> rustix::io::Result
     let (error, body) = match (head >> 32) as u32 {
         FORGET | BATCH_FORGET | INTERRUPT => return Ok(()),
         STATFS => (0, statfs_reply(usage)),
+        // df asks for the root's attributes before it asks how full it is
+        GETATTR if node == 1 => (0, root_reply()),
         RELEASE => {
             let handle = number(40).unwrap_or_default();
             pass_on(node, handle);
@@ -180,6 +183,19 @@ fn statfs_reply(usage: &Usage) -> Vec<u8> {
         body.extend_from_slice(&number.to_le_bytes());
     }
     body.resize(80, 0);
+    body
+}
+
+/// `struct fuse_attr_out` of a folder that its owner may change and all may read, for this one time.
+fn root_reply() -> Vec<u8> {
+    let (user, group) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    let mut body = vec![0; 16];
+    body.extend_from_slice(&1_u64.to_le_bytes());
+    // size, blocks, three times and their nanoseconds
+    body.resize(body.len() + 5 * 8 + 3 * 4, 0);
+    for number in [libc::S_IFDIR | 0o755, 2, user, group, 0, STATFS_BLOCK_BYTES, 0] {
+        body.extend_from_slice(&number.to_le_bytes());
+    }
     body
 }
 
