@@ -7,6 +7,7 @@ mod cli {
     mod background;
     mod history;
     mod limits;
+    mod mount;
     mod server;
     mod tls;
     mod users;
