@@ -92,6 +92,10 @@ fn mounts_below(point: &Path) -> Vec<(u32, PathBuf)> {
 
 fn abort(point: &Path) {
     mounts_below(point).into_iter().for_each(|(minor, _)| abort_connection(minor));
+    if !Path::new("/sys/fs/fuse/connections").read_dir().is_ok_and(|mut dir| dir.next().is_some()) {
+        // Nobody mounted fusectl here: umount(2) with MNT_FORCE aborts the connection too.
+        super::process::run(std::process::Command::new("umount").arg("-f").arg(point), 10);
+    }
 }
 
 fn abort_connection(minor: u32) {
