@@ -93,7 +93,14 @@ impl Mounted {
     /// Allows the next work this much time, after which the mount is cut off.
     pub fn allow(&self, limit: Duration) {
         if let Some(guard) = &self.guard {
-            guard.until(Instant::now() + limit);
+            guard.until(Some(Instant::now() + limit));
+        }
+    }
+
+    /// Ends the time of the last work: while others work, nobody waits for this mount.
+    pub fn rest(&self) {
+        if let Some(guard) = &self.guard {
+            guard.until(None);
         }
     }
 }
@@ -138,17 +145,19 @@ fn davfs(options: &Options, place: &Path, folder: &Path) -> io::Result<Option<Se
 
 /// Aborts a FUSE connection whose work has not ended in time.
 struct Guard {
-    limits: Option<Sender<Instant>>,
+    limits: Option<Sender<Option<Instant>>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Guard {
     fn start(abort: PathBuf) -> Guard {
-        let (limits, received) = channel::<Instant>();
+        let (limits, received) = channel::<Option<Instant>>();
         let thread = std::thread::spawn(move || {
-            let mut until = Instant::now() + UNMOUNT_LIMIT;
+            let mut until = None;
             loop {
-                match received.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                let left =
+                    until.map_or(Duration::MAX, |at: Instant| at.saturating_duration_since(Instant::now()));
+                match received.recv_timeout(left) {
                     Ok(limit) => until = limit,
                     Err(RecvTimeoutError::Disconnected) => return,
                     Err(RecvTimeoutError::Timeout) => {
@@ -162,7 +171,7 @@ impl Guard {
         Guard { limits: Some(limits), thread: Some(thread) }
     }
 
-    fn until(&self, limit: Instant) {
+    fn until(&self, limit: Option<Instant>) {
         if let Some(limits) = &self.limits {
             // A guard that has cut the mount off listens no more.
             let _ = limits.send(limit);

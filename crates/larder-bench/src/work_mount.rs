@@ -41,6 +41,7 @@ pub fn run(options: &Options, table: &mut Table) -> io::Result<()> {
             if let Err(error) = one_round(options, mounted, table) {
                 table.note(format!("{}: a round ended early: {error}", mounted.name));
             }
+            mounted.rest();
         }
     }
     Ok(())
