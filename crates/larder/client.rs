@@ -5,8 +5,9 @@ use crate::control::socket_path;
 use crate::data::Opened;
 use crate::operator::Operator;
 use crate::request::{Progress, Reply, Request};
-use larder_core::{Error, Result};
+use larder_core::{Error, Kind, Result};
 use serde_json::Value;
+use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 
@@ -27,6 +28,23 @@ pub fn ask(settings: &StoreSettings, request: Request, progress: &dyn Fn(Progres
 /// Those of the request.
 pub fn ask_running(settings: &StoreSettings, request: &Request) -> Result<Option<Value>> {
     connect(settings)?.map(|stream| talk(stream, request, &|_| {})).transpose()
+}
+
+/// Does what [`ask_running`] does; a process that is about to end is waited for, and then there is none.
+///
+/// # Errors
+/// Those of the request.
+pub fn ask_lasting(settings: &StoreSettings, request: &Request) -> Result<Option<Value>> {
+    match ask_running(settings, request) {
+        Err(error) if error.kind() == Kind::Conflict => {
+            let path = settings.data.join("lock");
+            let failed = |e| Error::io(path.display().to_string(), e);
+            // It holds the lock of the data directory until its last byte is safe.
+            File::open(&path).and_then(|lock| lock.lock()).map_err(failed)?;
+            Ok(None)
+        }
+        done => done,
+    }
 }
 
 fn connect(settings: &StoreSettings) -> Result<Option<UnixStream>> {

@@ -85,7 +85,7 @@ impl Here {
         let dir = std::path::absolute(&dir).map_err(|e| Error::io(dir.display().to_string(), e))?;
         let options = mounting.options;
         let request = Request::Mount { source: source.clone(), dir: dir.clone(), options: options.clone() };
-        if !daemon::is_child() && client::ask_running(&store, &request)?.is_some() {
+        if !daemon::is_child() && client::ask_lasting(&store, &request)?.is_some() {
             println!("Mounted  {} (by the server that has {} open)", dir.display(), source.display());
             return Ok(ExitCode::SUCCESS);
         }

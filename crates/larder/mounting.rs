@@ -1,34 +1,78 @@
 //! Mounts that this process serves.
 
+use crate::mounts;
 use larder_core::{Error, Result};
 use larder_drive::Drive;
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a mount that was taken away has to end.
+const END_WAIT: Duration = Duration::from_secs(10);
 
 /// The mounts of a process; dropping it unmounts them.
 #[derive(Default)]
-pub struct Mounts(Mutex<Vec<(PathBuf, larder_fuse::Mounted)>>);
+pub struct Mounts(Mutex<Held>);
+
+#[derive(Default)]
+struct Held {
+    mounts: Vec<(PathBuf, larder_fuse::Mounted)>,
+    /// The process is about to end and takes no more.
+    ending: bool,
+}
+
+impl Held {
+    /// Forgets those that somebody unmounted.
+    fn drop_ended(&mut self) {
+        self.mounts.retain(|(_, mounted)| !mounted.wait(Some(Duration::ZERO)));
+    }
+
+    /// Waits for the end of a mount that somebody took from `dir` just now. It must be over before the next one is
+    /// there: ending it unmounts what is at its place.
+    fn make_way(&mut self, dir: &Path) -> Result<()> {
+        let listed = mounts::list()?;
+        let gone = |old: &larder_fuse::Mounted| listed.iter().all(|mount| mount.dir != old.mountpoint());
+        let old = self.mounts.iter().position(|(mounted_at, old)| mounted_at == dir && gone(old));
+        if let Some(index) = old {
+            let (_, old) = self.mounts.remove(index);
+            old.wait(Some(END_WAIT));
+        }
+        Ok(())
+    }
+}
 
 impl Mounts {
     /// Mounts `drive` at `dir`, shown as coming from `source`.
     ///
     /// # Errors
-    /// `Invalid` for an unknown option; `Unsupported` where FUSE cannot be had; those of mount(2).
+    /// `Invalid` for an unknown option; `Unsupported` where FUSE cannot be had; `Conflict` where the process is about
+    /// to end; those of mount(2).
     pub fn add(&self, drive: &Arc<Drive>, source: &Path, dir: &Path, options: &[String]) -> Result<()> {
         let options = parsed(source, options)?;
+        let mut held = self.0.lock();
+        if held.ending {
+            return Err(Error::conflict("the process that has the drive open is about to end"));
+        }
+        held.make_way(dir)?;
         let mounted = larder_fuse::spawn(drive, dir, &options)?;
-        let mut mounts = self.0.lock();
-        mounts.retain(|(_, mounted)| !mounted.wait(Some(std::time::Duration::ZERO)));
-        mounts.push((dir.to_path_buf(), mounted));
+        held.mounts.push((dir.to_path_buf(), mounted));
         Ok(())
     }
 
     /// Where they are.
     pub fn list(&self) -> Vec<PathBuf> {
-        let mut mounts = self.0.lock();
-        mounts.retain(|(_, mounted)| !mounted.wait(Some(std::time::Duration::ZERO)));
-        mounts.iter().map(|(dir, _)| dir.clone()).collect()
+        let mut held = self.0.lock();
+        held.drop_ended();
+        held.mounts.iter().map(|(dir, _)| dir.clone()).collect()
+    }
+
+    /// Says whether none is left; then none is added any more.
+    pub fn end_if_none(&self) -> bool {
+        let mut held = self.0.lock();
+        held.drop_ended();
+        held.ending |= held.mounts.is_empty();
+        held.ending
     }
 
     /// Unmounts the one at `dir`; says whether there was one.
@@ -36,19 +80,23 @@ impl Mounts {
     /// # Errors
     /// Those of committing what was written.
     pub fn remove(&self, dir: &Path) -> Result<bool> {
-        let mut mounts = self.0.lock();
-        let Some(index) = mounts.iter().position(|(mounted_at, _)| mounted_at == dir) else {
+        let mut held = self.0.lock();
+        let Some(index) = held.mounts.iter().position(|(mounted_at, _)| mounted_at == dir) else {
             return Ok(false);
         };
-        let (_, mounted) = mounts.remove(index);
+        let (_, mounted) = held.mounts.remove(index);
         // Not under the lock: it may take a while, and `status` should answer meanwhile.
-        drop(mounts);
+        drop(held);
         mounted.unmount().map(|()| true)
     }
 
-    /// Unmounts all of them; what was written is committed.
+    /// Unmounts all of them, and takes no more; what was written is committed.
     pub fn end(&self) {
-        let mounts = std::mem::take(&mut *self.0.lock());
+        let mounts = {
+            let mut held = self.0.lock();
+            held.ending = true;
+            std::mem::take(&mut held.mounts)
+        };
         for (dir, mounted) in mounts {
             if let Err(error) = mounted.unmount() {
                 tracing::error!(dir = %dir.display(), %error, "unmounting");

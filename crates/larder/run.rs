@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -76,6 +76,8 @@ pub fn run(plan: Plan) -> Result<()> {
 
 async fn serve(plan: Plan) -> Result<()> {
     let data = plan.store.data.clone();
+    // From here on a signal ends it in order, however early it comes.
+    let signals = Signals::listen()?;
     // What is wrong with the settings is told before anything is made.
     let tls = plan.http.as_ref().and_then(|http| http.tls.clone()).map(Tls::load).transpose()?.map(Arc::new);
     let opened = Opened::open(&plan.store)?;
@@ -105,7 +107,7 @@ async fn serve(plan: Plan) -> Result<()> {
     let operator = Arc::new(Operator::serving(opened, serving));
     let tasks = Tasks::start(door, socket, operator.clone());
     ready(&said, &data)?;
-    let until = until_told(tls, operator.clone(), plan.http.is_none()).await;
+    let until = signals.until_told(tls, operator.clone(), plan.http.is_none()).await;
     end(tasks, operator).await.and(until)
 }
 
@@ -230,21 +232,37 @@ async fn watchdog(period: Duration, operator: Arc<Operator>) {
     }
 }
 
-/// Returns when the process is to end. A SIGHUP reads certificates again.
-async fn until_told(tls: Option<Arc<Tls>>, operator: Arc<Operator>, mount_only: bool) -> Result<()> {
-    let listen = |kind| signal(kind).map_err(|e| Error::io("signal handler", e));
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut hangup = listen(SignalKind::hangup())?;
-    let mut checks = tokio::time::interval(MOUNT_CHECK);
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => reload(tls.as_deref()),
-            _ = checks.tick(), if mount_only => {
-                if operator.mounts().is_none_or(|mounts| mounts.list().is_empty()) {
-                    return Ok(());
+/// The signals that the process minds.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        let listen = |kind| signal(kind).map_err(|e| Error::io("signal handler", e));
+        let (terminate, interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+        Ok(Self { terminate, interrupt, hangup: listen(SignalKind::hangup())? })
+    }
+
+    /// Returns when the process is to end. A SIGHUP reads certificates again.
+    async fn until_told(
+        mut self,
+        tls: Option<Arc<Tls>>,
+        operator: Arc<Operator>,
+        mount_only: bool,
+    ) -> Result<()> {
+        let mut checks = tokio::time::interval(MOUNT_CHECK);
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return Ok(()),
+                _ = self.interrupt.recv() => return Ok(()),
+                _ = self.hangup.recv() => reload(tls.as_deref()),
+                _ = checks.tick(), if mount_only => {
+                    if operator.mounts().is_none_or(Mounts::end_if_none) {
+                        return Ok(());
+                    }
                 }
             }
         }

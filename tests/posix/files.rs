@@ -120,13 +120,30 @@ fn a_replaced_open_file_lives_on() {
     assert_eq!(fs::read_to_string(mount.path("old")).expect("read"), "new");
 }
 
+/// Names the file to a process that this test starts.
+const MAPPED: &str = "LARDER_TEST_MAPPED";
+
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a test talks to the process that it starts")]
 fn shared_maps_and_calls_see_one_another() {
+    if let Some(path) = std::env::var_os(MAPPED) {
+        return map_and_call(path.as_ref());
+    }
     let Some(mount) = TestMount::new() else { return };
+    // In a process of its own: a page fault holds a lock on the memory of its process until it is answered, and a
+    // thread of the same process that answers may need that lock to allocate.
+    let this = "posix::files::shared_maps_and_calls_see_one_another";
+    let program = std::env::current_exe().expect("this program");
+    let mut command = std::process::Command::new(program);
+    let status = command.args(["--exact", this]).env(MAPPED, mount.path("mapped")).status().expect("runs");
+    assert!(status.success(), "{status}");
+    assert!(mount.path("mapped").exists(), "the other process ran no test");
+}
+
+fn map_and_call(path: &std::path::Path) {
     const LEN: usize = 3 * 4096 + 100;
-    let path = mount.path("mapped");
     let file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path).expect("made");
+        OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path).expect("made");
     file.set_len(LEN as u64).expect("extended");
     let (prot, flags) =
         (rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE, rustix::mm::MapFlags::SHARED);
@@ -146,7 +163,7 @@ fn shared_maps_and_calls_see_one_another() {
     // SAFETY: nothing uses the slice from here on
     unsafe { rustix::mm::munmap(at, LEN) }.expect("unmapped");
     drop(file);
-    let whole = fs::read(&path).expect("read");
+    let whole = fs::read(path).expect("read");
     assert_eq!((whole.len(), whole[LEN - 1], &whole[5000..5005]), (LEN, 9, &b"by it"[..]));
 }
 
