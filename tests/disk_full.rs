@@ -1,0 +1,138 @@
+//! A full disk: 507 and ENOSPC, nothing lost, and it works again once there is space.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use support::http::Client;
+use support::process::{ok, run};
+use support::random::Random;
+use support::server::{Place, Server};
+
+/// What the disk holds at first: more than two segments of the log, for a collection never touches the last one.
+const DISK_MIB: u64 = 640;
+/// What the disk holds once it was made larger.
+const LARGER_MIB: u64 = 800;
+/// One file.
+const FILE_BYTES: usize = 16 << 20;
+
+/// A small disk; dropping it takes it away.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(path: PathBuf) -> SmallDisk {
+        std::fs::create_dir_all(&path).expect("a mount point");
+        let options = format!("size={DISK_MIB}m,mode=0700");
+        ok("mount", &["-t", "tmpfs", "-o", &options, "larder-small-disk", text(&path)], 20);
+        SmallDisk(path)
+    }
+
+    fn grow(&self) {
+        ok("mount", &["-o", &format!("remount,size={LARGER_MIB}m"), text(&self.0)], 20);
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg("-l").arg(&self.0), 20);
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("test paths are UTF-8")
+}
+
+/// Files that were acknowledged, by name.
+type Kept = BTreeMap<String, Vec<u8>>;
+
+/// Puts files until the server says that it is full.
+fn fill(client: &mut Client, random: &mut Random, prefix: &str, kept: &mut Kept) {
+    for number in 0..LARGER_MIB {
+        let (name, content) = (format!("{prefix}{number:03}"), random.bytes(FILE_BYTES));
+        let answer = client.send("PUT", &format!("/dav/home/{name}"), &[], &content);
+        // A server may refuse before it has read the body, and close.
+        let Ok(answer) = answer else { return };
+        if !answer.is_success() {
+            assert_eq!(answer.status, 507, "{}", answer.text());
+            assert!(number > 0, "the disk is full before anything was put there");
+            return;
+        }
+        kept.insert(name, content);
+    }
+    panic!("a disk of {DISK_MIB} MiB never gets full");
+}
+
+#[track_caller]
+fn assert_kept(server: &Server, mount: &Path, kept: &Kept) {
+    let mut client = server.client();
+    for (name, content) in kept {
+        let answer = client.ok("GET", &format!("/dav/home/{name}"), &[], b"");
+        assert!(answer.body == *content, "{name} over WebDAV");
+        assert!(std::fs::read(mount.join(name)).expect("a kept file") == *content, "{name} in the mount");
+    }
+    let listed = std::fs::read_dir(mount).expect("the mount").count();
+    assert_eq!(listed, kept.len(), "what was refused is visible");
+}
+
+/// Writes a file in the mount; the error comes at write, fsync or close.
+fn write_in_mount(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let mut file = std::fs::File::create(path)?;
+    std::io::Write::write_all(&mut file, content)?;
+    file.sync_all()
+}
+
+fn is_full(outcome: std::io::Result<()>) -> bool {
+    outcome.is_err_and(|error| error.raw_os_error() == Some(libc::ENOSPC))
+}
+
+#[test]
+fn full_disk_loses_nothing_and_recovers() {
+    if let Some(why) = support::lacking(true, &["mount", "umount"]) {
+        return support::skip(&why);
+    }
+    if !support::is_root() {
+        return support::skip("only root can mount a small disk");
+    }
+    let place = Place::new().configured("history-days = 0\n").mounted(400);
+    let disk = SmallDisk::mount(place.data());
+    let mut random = Random::seeded();
+    let mut kept = Kept::new();
+
+    let server = place.start();
+    let mount = place.mount();
+    fill(&mut server.client(), &mut random, "a", &mut kept);
+    let outcome = write_in_mount(&mount.join("refused"), &random.bytes(2 * FILE_BYTES));
+    assert!(is_full(outcome), "the mount took more");
+    let _ = std::fs::remove_file(mount.join("refused"));
+    assert_kept(&server, &mount, &kept);
+
+    // The death of the server on a full disk, and a start there.
+    server.kill();
+    let server = place.start();
+    assert_kept(&server, &mount, &kept);
+
+    // Deleting works on a full disk, and a collection makes space of it.
+    let gone: Vec<String> = kept.keys().take(kept.len() / 2).cloned().collect();
+    for name in &gone {
+        server.client().ok("DELETE", &format!("/dav/home/{name}"), &[], b"");
+        kept.remove(name);
+    }
+    place.run(&["gc"], 120).ok();
+    let before = kept.len();
+    fill(&mut server.client(), &mut random, "b", &mut kept);
+    assert!(kept.len() >= before + gone.len() / 2, "{} files gone, {} fit", gone.len(), kept.len() - before);
+
+    disk.grow();
+    let content = random.bytes(FILE_BYTES);
+    write_in_mount(&mount.join("fits"), &content).expect("there is space again");
+    kept.insert("fits".into(), content);
+    fill(&mut server.client(), &mut random, "c", &mut kept);
+    assert_kept(&server, &mount, &kept);
+    place.run(&["scrub"], 120).ok();
+    server.stop();
+    let server = place.start();
+    assert_kept(&server, &mount, &kept);
+    server.stop();
+    place.assert_no_panic();
+}
