@@ -10,12 +10,12 @@ use support::process::{ok, run};
 use support::random::Random;
 use support::server::{Place, Server};
 
-/// What the disk holds at first: more than two segments of the log, for a collection never touches the last one.
-const DISK_MIB: u64 = 640;
+/// What the disk holds at first: less than a segment of a larger one.
+const DISK_MIB: u64 = 160;
 /// What the disk holds once it was made larger.
-const LARGER_MIB: u64 = 800;
+const LARGER_MIB: u64 = 224;
 /// One file.
-const FILE_BYTES: usize = 16 << 20;
+const FILE_BYTES: usize = 4 << 20;
 
 /// A small disk; dropping it takes it away.
 struct SmallDisk(PathBuf);

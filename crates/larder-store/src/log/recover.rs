@@ -40,6 +40,7 @@ pub fn recover(disk: Disk, settings: Settings, parts: &Parts) -> Result<Engine> 
     let codec = Codec::new(parts.key.as_ref());
     let boot = boot_of(&parts.boot_id);
     let mut superblock = load(&disk, parts, &codec, boot)?;
+    let settings = settings.on_disk_of(disk.free_bytes()?.1);
     let reserve = Reserve::open(disk.clone(), &settings)?;
     let segments = Arc::new(Segments::open(disk.clone(), Format { store_id: superblock.store_id })?);
     let same_boot = superblock.boot == boot;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 /// What a user may tune.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// A segment is closed at this length.
+    /// A segment is closed at this length; on a small file system at a sixteenth of its size, so that there is space to
+    /// compact one even when little is free.
     pub segment_bytes: u32,
     /// A checkpoint begins once the memtable takes so much memory; a second one of this size takes writes meanwhile.
     pub memtable_bytes: usize,
@@ -19,6 +20,20 @@ pub struct Settings {
     /// Chunks are refused where the file system has less free than this, or an eighth of its size: deleting and
     /// collecting need some space too.
     pub reserve_bytes: u64,
+}
+
+/// Of a small file system a segment takes no more than this part, but at least [`SEGMENT_MIN_BYTES`].
+const SEGMENT_SHARE_OF_DISK: u64 = 16;
+/// Shorter segments would be mostly first bytes and open files.
+const SEGMENT_MIN_BYTES: u64 = 4 << 20;
+
+impl Settings {
+    /// These settings on a file system of `disk_bytes`.
+    pub(super) fn on_disk_of(self, disk_bytes: u64) -> Self {
+        let fitting = (disk_bytes / SEGMENT_SHARE_OF_DISK).max(SEGMENT_MIN_BYTES);
+        let fitting = u32::try_from(fitting).unwrap_or(u32::MAX);
+        Self { segment_bytes: self.segment_bytes.min(fitting), ..self }
+    }
 }
 
 impl Default for Settings {
