@@ -34,6 +34,8 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 const FIRST_COLLECTION: Duration = Duration::from_secs(3600);
 /// Others follow daily.
 const COLLECTION_PERIOD: Duration = Duration::from_secs(24 * 3600);
+/// How often the store is asked whether a checkpoint is due by its age.
+const CHECKPOINT_CHECK: Duration = Duration::from_secs(60);
 
 /// What the process is to be.
 pub struct Plan {
@@ -168,6 +170,7 @@ impl Tasks {
         let (stop, stopped) = watch::channel(false);
         let mut others = vec![tokio::spawn(control::run(socket, operator.clone()))];
         others.push(tokio::spawn(collect_daily(operator.clone())));
+        others.push(tokio::spawn(checkpoint_in_time(operator.clone())));
         if let Some(period) = notify::watchdog_period() {
             others.push(tokio::spawn(watchdog(period, operator)));
         }
@@ -217,6 +220,16 @@ async fn collect_daily(operator: Arc<Operator>) {
             Ok(Err(error)) => tracing::error!(%error, "collection"),
             Err(error) => tracing::error!(%error, "collection"),
         }
+    }
+}
+
+/// Sees that what was committed reaches the index in time even where little is written: it bounds the next start.
+async fn checkpoint_in_time(operator: Arc<Operator>) {
+    let mut checks = tokio::time::interval(CHECKPOINT_CHECK);
+    loop {
+        checks.tick().await;
+        let opened = operator.opened();
+        opened.store.checkpoint_if_due(opened.drive.now());
     }
 }
 
