@@ -10,6 +10,8 @@ const MIB: f64 = 1_048_576.0;
 const TOLERANCE: f64 = 0.03;
 /// Shares of streams may differ by this.
 const SHARES: f64 = 0.10;
+/// Measurements of one limit at most.
+const ATTEMPTS: usize = 4;
 
 fn limit(place: &Place, direction: &str, rate: &str) {
     place.run(&["limit", direction, rate], 60).ok();
@@ -21,7 +23,7 @@ fn downloads(server: SocketAddr, path: &str, streams: usize) -> Vec<f64> {
         let one = || {
             let mut client = Client::new(server, "admin", PASSWORD);
             let started = Instant::now();
-            let bytes = client.ok("GET", path, &[], b"").body.len();
+            let bytes = client.drain(path);
             bytes as f64 / started.elapsed().as_secs_f64()
         };
         let threads: Vec<_> = (0..streams).map(|_| scope.spawn(one)).collect();
@@ -29,14 +31,23 @@ fn downloads(server: SocketAddr, path: &str, streams: usize) -> Vec<f64> {
     })
 }
 
+/// Asserts that what `measure` returns keeps the limit. More than it must never come through. Less, or unequal shares,
+/// may be the machine's doing, which pauses for longer than a burst makes up for: that is measured again.
 #[track_caller]
-fn assert_close(rates: &[f64], limit: f64) {
-    let total: f64 = rates.iter().sum();
-    let error = total / limit - 1.0;
-    assert!(error.abs() < TOLERANCE, "{error:+.3} off {limit}: {rates:?}");
-    let least = rates.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = rates.iter().copied().fold(0.0, f64::max);
-    assert!(1.0 - least / most < SHARES, "shares {rates:?}");
+fn assert_keeps(limit: f64, mut measure: impl FnMut() -> Vec<f64>) {
+    let mut seen = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let rates = measure();
+        let error = rates.iter().sum::<f64>() / limit - 1.0;
+        assert!(error < TOLERANCE, "{error:+.3} over {limit}: {rates:?}");
+        let least = rates.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = rates.iter().copied().fold(0.0, f64::max);
+        if error > -TOLERANCE && 1.0 - least / most < SHARES {
+            return;
+        }
+        seen.push(rates);
+    }
+    panic!("{limit} is not kept: {seen:?}");
 }
 
 #[test]
@@ -55,13 +66,9 @@ fn downloads_keep_the_limit_and_share_it() {
         let size = (per_s * seconds / streams as f64) as usize;
         client.ok("PUT", "/dav/home/file", &[], &vec![0x5a; size]);
         // Warm: what is measured is the limit, not the disk; and every client is known.
-        let free: f64 = downloads(server.address(), "/dav/home/file", streams).iter().sum();
-        if free < 3.0 * per_s {
-            println!("{rate} is not measured: without a limit this machine moves {free:.0} bytes/s now");
-            continue;
-        }
+        downloads(server.address(), "/dav/home/file", streams);
         limit(&place, "--down", rate);
-        assert_close(&downloads(server.address(), "/dav/home/file", streams), per_s);
+        assert_keeps(per_s, || downloads(server.address(), "/dav/home/file", streams));
     }
     assert!(server.stop().success());
 }
@@ -74,10 +81,11 @@ fn uploads_keep_the_limit() {
     client.ok("PUT", "/dav/home/warm", &[], b"x");
     limit(&place, "--up", "5MiB/s");
     let body = vec![0x5a; 15 << 20];
-    let started = Instant::now();
-    client.ok("PUT", "/dav/home/file", &[], &body);
-    let rate = body.len() as f64 / started.elapsed().as_secs_f64();
-    assert_close(&[rate], 5.0 * MIB);
+    assert_keeps(5.0 * MIB, || {
+        let started = Instant::now();
+        client.ok("PUT", "/dav/home/file", &[], &body);
+        vec![body.len() as f64 / started.elapsed().as_secs_f64()]
+    });
     assert!(server.stop().success());
 }
 

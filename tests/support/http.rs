@@ -1,6 +1,6 @@
 //! A plain HTTP/1.1 client: one connection, kept alive, every wait limited.
 
-use std::io::{BufRead, BufReader, Error, ErrorKind, Result, Write};
+use std::io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -65,12 +65,13 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<Answer> {
-        let stream = match self.stream.take() {
-            Some(stream) => stream,
-            None => connect(self.address)?,
-        };
-        self.stream = Some(stream);
-        let answer = self.exchange(method, path, headers, body);
+        if self.stream.is_none() {
+            self.stream = Some(connect(self.address)?);
+        }
+        let answer = self.request(method, path, headers, body).and_then(|()| {
+            let stream = self.stream.as_mut().ok_or(ErrorKind::NotConnected)?;
+            read_answer(stream, method == "HEAD")
+        });
         let close = answer.as_ref().map_or(true, |answer| answer.header("connection") == Some("close"));
         if close {
             self.stream = None;
@@ -87,13 +88,7 @@ impl Client {
         answer
     }
 
-    fn exchange(
-        &mut self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &[u8],
-    ) -> Result<Answer> {
+    fn request(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<()> {
         let stream = self.stream.as_mut().ok_or(ErrorKind::NotConnected)?;
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.address);
         head += &format!("Authorization: {}\r\nContent-Length: {}\r\n", self.authorization, body.len());
@@ -101,8 +96,22 @@ impl Client {
             head += &format!("{name}: {value}\r\n");
         }
         stream.get_mut().write_all(&[head.as_bytes(), b"\r\n"].concat())?;
-        stream.get_mut().write_all(body)?;
-        read_answer(stream, method == "HEAD")
+        stream.get_mut().write_all(body)
+    }
+
+    /// Sends a GET that must succeed and drops the body as it comes; returns its length. The connection ends with it.
+    #[track_caller]
+    pub fn drain(&mut self, path: &str) -> u64 {
+        let mut drain = || {
+            self.stream = Some(connect(self.address)?);
+            self.request("GET", path, &[], b"")?;
+            let mut stream = self.stream.take().ok_or(ErrorKind::NotConnected)?;
+            let head = read_head(&mut stream)?;
+            let length = head.header("content-length").and_then(|length| length.parse().ok());
+            let length = length.filter(|_| head.is_success()).ok_or_else(|| Error::other(head.text()))?;
+            std::io::copy(&mut stream.take(length), &mut std::io::sink())
+        };
+        drain().unwrap_or_else(|e| panic!("GET {path}: {e}"))
     }
 }
 
@@ -123,6 +132,15 @@ pub fn connect(address: SocketAddr) -> Result<BufReader<TcpStream>> {
 /// # Errors
 /// `UnexpectedEof` where the connection ends before the answer does, `InvalidData` where it is none.
 pub fn read_answer(stream: &mut impl BufRead, no_body: bool) -> Result<Answer> {
+    let mut answer = read_head(stream)?;
+    if !no_body && answer.status != 204 && answer.status != 304 {
+        answer.body = body(stream, &answer)?;
+    }
+    Ok(answer)
+}
+
+/// Reads an answer up to its body.
+fn read_head(stream: &mut impl BufRead) -> Result<Answer> {
     loop {
         let status = line(stream)?;
         let code = status.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
@@ -133,14 +151,9 @@ pub fn read_answer(stream: &mut impl BufRead, no_body: bool) -> Result<Answer> {
             let Some((name, value)) = text.split_once(':') else { break };
             headers.push((name.to_lowercase(), value.trim().to_string()));
         }
-        let mut answer = Answer { status: code, headers, body: Vec::new() };
-        if code < 200 {
-            continue;
+        if code >= 200 {
+            return Ok(Answer { status: code, headers, body: Vec::new() });
         }
-        if !no_body && code != 204 && code != 304 {
-            answer.body = body(stream, &answer)?;
-        }
-        return Ok(answer);
     }
 }
 
