@@ -7,11 +7,18 @@ use crate::failure::Failure;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The deepest nesting.
 const DEPTH_MAX: usize = 100;
 /// The most elements of one body.
 const ELEMENTS_MAX: usize = 20_000;
+/// The most attributes of one element: each is compared with those before it.
+const ATTRIBUTES_MAX: usize = 100;
+/// The most namespaces in scope.
+const BINDINGS_MAX: usize = 64;
+/// The most bytes of what is in scope: every element can carry a copy of it.
+const SCOPE_MAX_BYTES: usize = 4096;
 
 /// A name with its namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -27,11 +34,18 @@ pub(crate) struct Element {
     pub children: Vec<Element>,
     /// Character data directly inside, references resolved.
     pub text: String,
-    /// Namespaces in scope at the start tag: prefix and URI; the empty prefix for the default.
-    scope: Vec<(String, String)>,
+    /// What is in scope at the start tag; shared by all elements that add nothing to it.
+    scope: Arc<Scope>,
     start_tag: Range<usize>,
     inner: Range<usize>,
-    /// `xml:lang` in scope.
+}
+
+/// What elements inherit.
+#[derive(Clone, Debug, Default)]
+struct Scope {
+    /// Namespaces: prefix and URI; the empty prefix for the default.
+    bindings: Vec<(String, String)>,
+    /// `xml:lang`.
     lang: Option<String>,
 }
 
@@ -49,14 +63,14 @@ impl Element {
         let tag = source[self.start_tag.clone()].trim_start_matches('<');
         let tag = tag.trim_end_matches('>').trim_end_matches('/').trim_end();
         let mut out = format!("<{tag}");
-        for (prefix, uri) in &self.scope {
+        for (prefix, uri) in &self.scope.bindings {
             let attribute = if prefix.is_empty() { "xmlns".to_owned() } else { format!("xmlns:{prefix}") };
             let none = prefix.is_empty() && uri.is_empty();
             if !none && !declares(tag, &attribute) {
                 out.push_str(&format!(" {attribute}=\"{}\"", escape(uri)));
             }
         }
-        if let Some(lang) = &self.lang
+        if let Some(lang) = &self.scope.lang
             && !declares(tag, "xml:lang")
         {
             out.push_str(&format!(" xml:lang=\"{}\"", escape(lang)));
@@ -164,8 +178,10 @@ impl Parser<'_> {
         if self.root.is_some() {
             return Err(bad("more than one root element"));
         }
-        let (mut scope, mut lang) =
-            self.open.last().map(|e| (e.scope.clone(), e.lang.clone())).unwrap_or_default();
+        if tag.attributes().take(ATTRIBUTES_MAX + 1).count() > ATTRIBUTES_MAX {
+            return Err(bad("too many attributes"));
+        }
+        let mut scope = self.open.last().map(|parent| parent.scope.clone()).unwrap_or_default();
         for attribute in tag.attributes() {
             let attribute = attribute.map_err(|error| bad(error.to_string()))?;
             let key = attribute.key.into_inner();
@@ -176,15 +192,15 @@ impl Parser<'_> {
                 return Err(bad("attribute is not well-formed"));
             }
             match key.split_once(':') {
-                None if key == "xmlns" => bind(&mut scope, "", &value)?,
-                Some(("xmlns", prefix)) => bind(&mut scope, prefix, &value)?,
-                Some(("xml", "lang")) => lang = Some(value.into_owned()),
+                None if key == "xmlns" => Arc::make_mut(&mut scope).bind("", &value)?,
+                Some(("xmlns", prefix)) => Arc::make_mut(&mut scope).bind(prefix, &value)?,
+                Some(("xml", "lang")) => Arc::make_mut(&mut scope).speak(&value)?,
                 _ => {}
             }
         }
         for attribute in tag.attributes().flatten() {
             if let Some((prefix, _)) = attribute.key.into_inner().split_once(':') {
-                resolve(&scope, prefix)?;
+                scope.resolve(prefix)?;
             }
         }
         let qname = tag.name().into_inner();
@@ -192,17 +208,10 @@ impl Parser<'_> {
             return Err(bad(format!("{qname:?} is no name")));
         }
         let (prefix, local) = qname.split_once(':').unwrap_or(("", qname));
-        let name = PropName { ns: resolve(&scope, prefix)?, local: local.to_owned() };
+        let name = PropName { ns: scope.resolve(prefix)?, local: local.to_owned() };
         let inner = at.end..at.end;
-        self.open.push(Element {
-            name,
-            children: Vec::new(),
-            text: String::new(),
-            scope,
-            start_tag: at,
-            inner,
-            lang,
-        });
+        let (children, text) = (Vec::new(), String::new());
+        self.open.push(Element { name, children, text, scope, start_tag: at, inner });
         Ok(())
     }
 
@@ -241,27 +250,43 @@ impl Parser<'_> {
     }
 }
 
-fn bind(scope: &mut Vec<(String, String)>, prefix: &str, uri: &str) -> Result<(), Failure> {
-    // Source: Namespaces in XML 1.0 § 3 and § 2.2.
-    if (!prefix.is_empty() && uri.is_empty()) || prefix == "xmlns" || prefix == "xml" {
-        return Err(bad(format!("namespace prefix {prefix:?} cannot be bound so")));
+impl Scope {
+    fn bind(&mut self, prefix: &str, uri: &str) -> Result<(), Failure> {
+        // Source: Namespaces in XML 1.0 § 3 and § 2.2.
+        if (!prefix.is_empty() && uri.is_empty()) || prefix == "xmlns" || prefix == "xml" {
+            return Err(bad(format!("namespace prefix {prefix:?} cannot be bound so")));
+        }
+        self.bindings.retain(|(bound, _)| bound != prefix);
+        self.bindings.push((prefix.to_owned(), uri.to_owned()));
+        self.fits()
     }
-    scope.retain(|(bound, _)| bound != prefix);
-    scope.push((prefix.to_owned(), uri.to_owned()));
-    Ok(())
-}
 
-fn resolve(scope: &[(String, String)], prefix: &str) -> Result<String, Failure> {
-    match prefix {
-        "xml" => return Ok("http://www.w3.org/XML/1998/namespace".to_owned()),
-        "xmlns" => return Ok("http://www.w3.org/2000/xmlns/".to_owned()),
-        _ => {}
+    fn speak(&mut self, lang: &str) -> Result<(), Failure> {
+        self.lang = Some(lang.to_owned());
+        self.fits()
     }
-    let bound = scope.iter().find(|(bound, _)| bound == prefix).map(|(_, uri)| uri.clone());
-    match bound {
-        Some(uri) => Ok(uri),
-        None if prefix.is_empty() => Ok(String::new()),
-        None => Err(bad(format!("namespace prefix {prefix:?} is not bound"))),
+
+    fn fits(&self) -> Result<(), Failure> {
+        let bound: usize = self.bindings.iter().map(|(prefix, uri)| prefix.len() + uri.len()).sum();
+        let bytes = bound + self.lang.as_ref().map_or(0, String::len);
+        if self.bindings.len() > BINDINGS_MAX || bytes > SCOPE_MAX_BYTES {
+            return Err(bad("too many namespaces, or too long ones"));
+        }
+        Ok(())
+    }
+
+    fn resolve(&self, prefix: &str) -> Result<String, Failure> {
+        match prefix {
+            "xml" => return Ok("http://www.w3.org/XML/1998/namespace".to_owned()),
+            "xmlns" => return Ok("http://www.w3.org/2000/xmlns/".to_owned()),
+            _ => {}
+        }
+        let bound = self.bindings.iter().find(|(bound, _)| bound == prefix).map(|(_, uri)| uri.clone());
+        match bound {
+            Some(uri) => Ok(uri),
+            None if prefix.is_empty() => Ok(String::new()),
+            None => Err(bad(format!("namespace prefix {prefix:?} is not bound"))),
+        }
     }
 }
 
@@ -285,6 +310,14 @@ mod tests {
     fn hostile_documents_are_refused() {
         let deep = format!("{}{}", "<a>".repeat(5000), "</a>".repeat(5000));
         let wide = format!("<a>{}</a>", "<b/>".repeat(30_000));
+        // What every child would inherit.
+        let bound: String = (0..65).map(|n| format!(" xmlns:a{n}='u'")).collect();
+        let inherited = |start: &str| format!("<a{start}>{}</a>", "<b/>".repeat(ELEMENTS_MAX - 1));
+        let (bound, long) = (inherited(&bound), "u".repeat(SCOPE_MAX_BYTES + 1));
+        let (long_uri, long_lang) =
+            (inherited(&format!(" xmlns='{long}'")), inherited(&format!(" xml:lang='{long}'")));
+        let attributes: String = (0..=ATTRIBUTES_MAX).map(|n| format!(" a{n}='1'")).collect();
+        let attributes = format!("<a{attributes}/>");
         for bad in [
             "",
             "x",
@@ -306,6 +339,10 @@ mod tests {
             "<a><!-- -- --></a>",
             &deep,
             &wide,
+            &bound,
+            &long_uri,
+            &long_lang,
+            &attributes,
         ] {
             assert!(parse(bad).is_err(), "{}", &bad[..bad.len().min(60)]);
         }
