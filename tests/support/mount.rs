@@ -87,7 +87,8 @@ impl TestMount {
         upload.write(bytes).expect("bytes are taken");
         let name = Name::new(name).expect("a name");
         let target = Target { parent, name, expect: Vec::new(), mtime: None, mode: 0o644 };
-        upload.finish(&dav(), target).expect("published").0
+        let published = upload.finish(&dav(), target).expect("published");
+        self.drive.node(published.id).expect("just published")
     }
 
     /// What other doors read of a file.

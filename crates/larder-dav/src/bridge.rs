@@ -89,7 +89,19 @@ impl Bridge {
             .build_handler();
         // The credentials are the bridge itself, which the file system has already.
         let answer = handler.handle_guarded(request, principal, ()).await;
+        if bridge.0.created && (bridge.0.failed.lock().is_some() || !answer.status().is_success()) {
+            bridge.undo_creation().await;
+        }
         bridge.finish(answer).await
+    }
+
+    /// A LOCK that was refused leaves no file behind.
+    async fn undo_creation(&self) {
+        let passage = self.0.clone();
+        let undone = self.0.call.service.gate.call(move || Ok(passage.undo_creation())).await;
+        if let Err(failure) = undone.unwrap_or_else(|error| Err(error.into())) {
+            tracing::warn!(?failure, "an empty file stays behind a failed LOCK");
+        }
     }
 
     async fn finish(&self, answer: Response<dav_server::body::Body>) -> Result<Response<Body>, Failure> {

@@ -3,12 +3,12 @@
 //! A checksum that held is kept with the entity tag it held for and read back as the property `checksums`, so that
 //! rclone can compare without downloading. Source: ownCloud, "Checksums in oc:checksums".
 
-use crate::conditions::etag;
+use crate::conditions::{etag, tag};
 use crate::dead;
 use crate::failure::Failure;
 use crate::xml::PropName;
-use larder_core::{Node, Result};
-use larder_drive::{Actor, Drive};
+use larder_core::{Head, Node};
+use larder_drive::Drive;
 use md5::Digest;
 
 /// The namespace of the property.
@@ -90,13 +90,9 @@ fn key() -> Vec<u8> {
     dead::key(&PropName { ns: OWNCLOUD.to_owned(), local: "checksums".to_owned() })
 }
 
-/// Keeps what held for the content that `node` has now.
-///
-/// # Errors
-/// Those of the catalog.
-pub(crate) fn keep(drive: &Drive, actor: &Actor, node: &Node, checksum: &str) -> Result<()> {
-    let value = format!("{} {checksum}", etag(node).unwrap_or_default());
-    drive.set_xattrs(actor, node.id, vec![(key(), Some(value.into_bytes()))])
+/// The attribute that keeps what held for a content: its name and its value.
+pub(crate) fn attribute(head: &Head, checksum: &str) -> (Vec<u8>, Vec<u8>) {
+    (key(), format!("{} {checksum}", tag(head)).into_bytes())
 }
 
 /// Returns what is kept for the content that `node` has now.

@@ -5,12 +5,17 @@ use crate::failure::Failure;
 use crate::if_header::{self, Test};
 use crate::path::Spot;
 use http::header::{self, HeaderMap, HeaderName};
-use larder_core::{Node, Result, Timestamp};
+use larder_core::{Head, Node, Result, Timestamp};
 use larder_store::Expect;
 
 /// The entity tag of a file with its quotes; folders have none.
 pub(crate) fn etag(node: &Node) -> Option<String> {
-    node.head().map(|head| format!("\"{}\"", head.etag()))
+    node.head().map(tag)
+}
+
+/// The entity tag of a content, with its quotes.
+pub(crate) fn tag(head: &Head) -> String {
+    format!("\"{}\"", head.etag())
 }
 
 /// What the headers of a request ask to hold.

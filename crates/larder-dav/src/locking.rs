@@ -3,6 +3,7 @@
 //! Source: RFC 4918 § 6, § 7, § 9.10 and § 9.11.
 
 use crate::bridge::{Bridge, Passage};
+use crate::call::Depth;
 use crate::failure::Failure;
 use crate::get::value;
 use crate::path::{Found, Spot};
@@ -13,10 +14,10 @@ use dav_server::davpath::DavPath;
 use dav_server::ls::{DavLock, DavLockSystem, LsFuture};
 use http::{Request, StatusCode};
 use http_body_util::Full;
-use larder_core::Error;
-use larder_drive::{Lock, LockRequest, Target};
-use larder_store::Expect;
+use larder_core::{Error, Kind};
+use larder_drive::{LOCK_OWNER_MAX_BYTES, Lock, LockRequest, Target};
 use larder_store::catalog::Unlink;
+use larder_store::{Durability, Expect, Op};
 use std::time::Duration;
 
 /// How long a lock lives whose client does not say, in seconds.
@@ -42,6 +43,10 @@ impl Passage {
     pub(crate) fn lock_request(&mut self, body: &[u8]) -> Result<Request<Full<Bytes>>, Failure> {
         let source = std::str::from_utf8(body).map_err(|_| Failure::bad_request("XML: not UTF-8"))?;
         let root = xml::parse(source)?;
+        // What would be refused later is refused before a file is made for it.
+        if self.call.depth()? == Some(Depth::One) {
+            return Err(Failure::bad_request("LOCK takes Depth 0 or infinity"));
+        }
         let scope = root.dav_child("lockscope");
         let is = |name| scope.is_some_and(|scope| scope.dav_child(name).is_some());
         let write = root.dav_child("locktype").is_some_and(|locktype| locktype.dav_child("write").is_some());
@@ -54,6 +59,9 @@ impl Passage {
             return Err(Failure::bad_request("XML: lockinfo with a locktype of write expected"));
         }
         self.owner_xml = root.dav_child("owner").map(|owner| owner.standalone(source)).unwrap_or_default();
+        if self.owner_xml.len() > LOCK_OWNER_MAX_BYTES {
+            return Err(Failure::bad_request(format!("owner of a lock over {LOCK_OWNER_MAX_BYTES} bytes")));
+        }
         self.request(format!(
             "<D:lockinfo xmlns:D=\"DAV:\"><D:lockscope><D:{scope}/></D:lockscope>\
              <D:locktype><D:write/></D:locktype>{}</D:lockinfo>",
@@ -76,12 +84,24 @@ impl Passage {
         let expect = vec![Expect::Name(parent, name.clone(), None)];
         let job = move || {
             let target = Target { parent, name, expect, mtime: None, mode: FILE_MODE };
-            drive.upload().finish(&actor, target)
+            drive.node(drive.upload().finish(&actor, target)?.id)
         };
-        let (node, _) = self.call.service.gate.call(job).await?;
+        let node = self.call.service.gate.call(job).await?;
         self.spot = Spot::Known(Found { node, entry });
         self.created = true;
         Ok(())
+    }
+
+    /// Takes the file that [`Passage::create_unmapped`] made away again, unless somebody wrote to it.
+    pub(crate) fn undo_creation(&self) -> Result<(), Failure> {
+        let Some(Found { node, entry: Some((parent, name)) }) = self.known() else { return Ok(()) };
+        let expect = vec![Expect::Version(node.id, node.version)];
+        let op = Op::Unlink { parent: *parent, name: name.clone(), what: Unlink::File };
+        let drive = &self.call.service.drive;
+        match drive.commit(&self.call.actor(), expect, vec![op], Durability::Power) {
+            Err(error) if error.kind() != Kind::Conflict => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     fn acquire(&self, shared: bool, deep: bool) -> Result<Lock, Failure> {
@@ -98,12 +118,6 @@ impl Passage {
         };
         let lock = drive.locks().acquire(drive, &actor, request);
         lock.map_err(|error| {
-            if let (true, Some((parent, name))) = (self.created, &found.entry) {
-                let undone = drive.remove(&actor, *parent, name, Unlink::File);
-                undone.unwrap_or_else(
-                    |error| tracing::warn!(%error, "an empty file stays behind a failed LOCK"),
-                );
-            }
             let locked = larder_drive::is_locked(&error);
             let failure = Failure::from(error);
             if locked { failure.condition("<D:no-conflicting-lock/>") } else { failure }

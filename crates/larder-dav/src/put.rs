@@ -130,12 +130,12 @@ fn plan(call: &Call, body: &Incoming, part: Option<Part>) -> Result<Plan, Failur
     {
         return Err(Failure::bad_request(format!("a body of {want} bytes was announced, not of {declared}")));
     }
-    let mtime =
-        number(call, "x-oc-mtime")?.map(|secs| Timestamp::new(i64::try_from(secs).unwrap_or(i64::MAX), 0));
+    // Unix time, which is below zero before 1970.
+    let mtime = number(call, "x-oc-mtime")?.map(|secs| Timestamp::new(secs, 0));
     Ok(Plan { parent, name, expect, old, start, part, mtime, len })
 }
 
-fn number(call: &Call, name: &str) -> Result<Option<u64>, Failure> {
+fn number<N: std::str::FromStr>(call: &Call, name: &str) -> Result<Option<N>, Failure> {
     let Some(text) = call.text(name)? else { return Ok(None) };
     // Some clients send the fraction of a second too.
     let whole = text.split_once('.').map_or(text, |(whole, _)| whole);
@@ -220,17 +220,15 @@ fn finish(call: &Call, plan: Plan, intake: Intake, rest: Vec<Bytes>) -> Result<R
         mtime: plan.mtime,
         mode: FILE_MODE,
     };
-    let actor = call.actor();
-    let (node, created) = intake.upload.finish(&actor, target)?;
-    if let (Some(held), None) = (checksum, plan.part) {
-        checksum::keep(&call.service.drive, &actor, &node, &held)?;
-    }
+    let sealed = intake.upload.seal()?;
+    // The sum is of the body, which is the file only where it is all of it.
+    let held = checksum.filter(|_| plan.part.is_none());
+    let xattrs = held.map(|held| checksum::attribute(sealed.head(), &held)).into_iter().collect();
+    let published = sealed.publish(&call.actor(), target, xattrs)?;
     let mut response = Response::new(Body::empty());
-    *response.status_mut() = if created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
+    *response.status_mut() = if published.created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
     let headers = response.headers_mut();
-    if let Some(tag) = conditions::etag(&node) {
-        headers.insert(header::ETAG, value(tag)?);
-    }
+    headers.insert(header::ETAG, value(conditions::tag(&published.head))?);
     if plan.mtime.is_some() {
         headers.insert("x-oc-mtime", HeaderValue::from_static("accepted"));
     }

@@ -114,6 +114,24 @@ fn locking_nothing_makes_an_empty_file() {
 }
 
 #[test]
+fn a_refused_lock_leaves_no_file() {
+    let server = Server::start();
+    let long_owner = LOCKINFO.replace("mailto:ann", &"a".repeat(10_000));
+    let no_scope = LOCKINFO.replace("exclusive", "sideways");
+    for (headers, body) in [
+        (&[("Depth", "1")][..], LOCKINFO),
+        (&[("Depth", "2")], LOCKINFO),
+        (&[], &long_owner),
+        (&[], &no_scope),
+        (&[("Lock-Token", "<x>")], "<D:lockinfo xmlns:D='DAV:'/>"),
+    ] {
+        let answer = server.send("LOCK", "/dav/home/none", headers, body);
+        assert!((400..500).contains(&answer.status), "{headers:?}: {} {}", answer.status, answer.text());
+        assert_eq!(server.get("/dav/home/none").status, 404, "{headers:?}");
+    }
+}
+
+#[test]
 fn a_shallow_lock_of_a_folder_protects_its_names() {
     let server = Server::start();
     server.status("MKCOL", "/dav/home/d", &[]);

@@ -2,6 +2,7 @@
 
 mod support;
 
+use larder_drive::Target;
 use std::io::{Read, Write};
 use support::{Answer, Server};
 
@@ -25,6 +26,46 @@ fn short_put_keeps_the_old_file() {
     }
     assert_eq!(server.get("/dav/home/f").text(), "old");
     assert_eq!(server.get("/dav/home/new").status, 404);
+}
+
+#[test]
+fn entity_tag_and_checksum_are_those_of_the_own_upload() {
+    let server = Server::start();
+    let tag_of = |path: &str, body: &str| server.put(path, body).header("etag").expect("a tag").to_owned();
+    let (tag, other) = (tag_of("/dav/home/tag", "mine"), tag_of("/dav/home/other", "theirs"));
+    // As soon as the first upload is committed, and before it is answered, another one replaces it.
+    let (drive, actor) = (server.drive.clone(), server.actor());
+    let first = std::sync::atomic::AtomicBool::new(true);
+    let subscription = server.drive.subscribe(Box::new(move |_| {
+        if first.swap(false, std::sync::atomic::Ordering::SeqCst) {
+            let (drive, actor) = (drive.clone(), actor.clone());
+            let theirs = move || {
+                let name = larder_core::Name::new("f").expect("a name");
+                let parent = larder_core::NodeId::ROOT;
+                let target = Target { parent, name, expect: Vec::new(), mtime: None, mode: 0o644 };
+                let mut upload = drive.upload();
+                upload.write(b"theirs").and_then(|()| upload.finish(&actor, target))
+            };
+            std::thread::spawn(theirs).join().expect("no panic").expect("published");
+        }
+    }));
+    let sum = ("OC-Checksum", "SHA1:8034c43d15bb7ef42e2cc24255217acfc5f4b2f4");
+    let answer = server.send("PUT", "/dav/home/f", &[sum], "mine");
+    drop(subscription);
+    assert_eq!((answer.status, answer.header("etag")), (201, Some(&*tag)), "{}", answer.text());
+    assert_eq!(server.get("/dav/home/f").header("etag"), Some(&*other));
+    let find = "<D:propfind xmlns:D='DAV:'><D:prop><x:checksums xmlns:x='http://owncloud.org/ns'/></D:prop></D:propfind>";
+    let found = server.propfind("/dav/home/f", "0", find).text();
+    assert!(!found.contains("SHA1"), "{found}");
+}
+
+#[test]
+fn times_before_1970_are_kept() {
+    let server = Server::start();
+    assert_eq!(server.send("PUT", "/dav/home/f", &[("X-OC-Mtime", "-86400")], "x").status, 201);
+    assert_eq!(server.node("/f").mtime.secs(), -86_400);
+    assert_eq!(server.get("/dav/home/f").header("last-modified"), Some("Wed, 31 Dec 1969 00:00:00 GMT"));
+    assert_eq!(server.send("PUT", "/dav/home/f", &[("X-OC-Mtime", "--1")], "x").status, 400);
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub const LOCKS_MAX: usize = 10_000;
 /// The longest that a lock lives without a refresh: a week, in seconds.
 pub const TIMEOUT_MAX_S: u64 = 7 * 24 * 3600;
 /// The longest description of an owner.
-const OWNER_MAX_BYTES: usize = 8192;
+pub const OWNER_MAX_BYTES: usize = 8192;
 
 /// A lock that is held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use crate::{Actor, Drive};
 use larder_core::{
     Chunker, Content, Error, Head, Kind, Manifest, Name, Node, NodeId, NodeKind, Result, Timestamp,
 };
-use larder_store::catalog::NewNode;
+use larder_store::catalog::{NewNode, XattrMode};
 use larder_store::{Durability, Expect, Lease, Op};
 use std::sync::Arc;
 
@@ -84,57 +84,111 @@ impl Upload {
         self.written_bytes
     }
 
-    /// Publishes the file in one durable commit; returns the node and whether it is new.
+    /// Publishes the file in one durable commit.
     ///
     /// # Errors
-    /// `IsADirectory` where the name is a folder's; `Conflict` where an expectation no longer holds; locked;
-    /// `NoSpace`. The old file stays.
-    pub fn finish(mut self, actor: &Actor, target: Target) -> Result<(Node, bool)> {
+    /// Those of [`Upload::seal`] and [`Sealed::publish`]; the old file stays.
+    pub fn finish(self, actor: &Actor, target: Target) -> Result<Published> {
+        self.seal()?.publish(actor, target, Vec::new())
+    }
+
+    /// Stores what is left, so that the content is known and only its publication is missing.
+    ///
+    /// # Errors
+    /// As for [`Upload::write`].
+    pub fn seal(mut self) -> Result<Sealed> {
         while let Some((id, body)) = self.chunker.finish() {
             self.drive.chunks().put(&self.lease, &id, &body)?;
             self.manifest.push(id, body.len() as u64);
         }
         let head =
             self.manifest.to_head(|id, page| self.drive.chunks().put(&self.lease, &id, page).map(drop))?;
+        Ok(Sealed { drive: self.drive, head, _lease: self.lease })
+    }
+}
+
+/// A whole content that no name shows yet.
+pub struct Sealed {
+    drive: Arc<Drive>,
+    head: Head,
+    _lease: Lease,
+}
+
+/// What an upload made.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// The file.
+    pub id: NodeId,
+    /// The content that this upload gave it; others may have replaced it since.
+    pub head: Head,
+    /// The file is new.
+    pub created: bool,
+}
+
+impl Sealed {
+    /// Names the content.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Publishes the content, and sets extended attributes in the same durable commit.
+    ///
+    /// # Errors
+    /// `IsADirectory` where the name is a folder's; `Conflict` where an expectation no longer holds; locked;
+    /// `NoSpace`. The old file stays.
+    pub fn publish(
+        self,
+        actor: &Actor,
+        target: Target,
+        xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    ) -> Result<Published> {
         for _ in 0..TRIES {
             let seen = match self.drive.catalog().lookup(target.parent, &target.name) {
                 Ok(node) => Some(node),
                 Err(error) if error.kind() == Kind::NotFound => None,
                 Err(error) => return Err(error),
             };
-            match self.publish(actor, &target, &head, seen.as_ref()) {
+            match self.attempt(actor, &target, &xattrs, seen.as_ref()) {
                 Err(error) if error.kind() == Kind::Conflict && self.moved(&target, seen.as_ref()) => {}
-                done => return done,
+                Err(error) => return Err(error),
+                Ok(id) => return Ok(Published { id, head: self.head, created: seen.is_none() }),
             }
         }
         Err(Error::conflict(format!("{}: changed {TRIES} times while it was being written", target.name)))
     }
 
-    fn publish(
+    fn attempt(
         &self,
         actor: &Actor,
         target: &Target,
-        head: &Head,
+        xattrs: &[(Vec<u8>, Vec<u8>)],
         seen: Option<&Node>,
-    ) -> Result<(Node, bool)> {
+    ) -> Result<NodeId> {
         let mut expect = target.expect.clone();
         expect.push(Expect::Name(target.parent, target.name.clone(), seen.map(|node| node.id)));
         let mtime = target.mtime.unwrap_or_else(|| self.drive.now());
         let (id, op) = match seen {
             Some(node) if node.is_file() => {
-                (node.id, Op::SetContent { node: node.id, head: head.clone(), mtime })
+                (node.id, Op::SetContent { node: node.id, head: self.head.clone(), mtime })
             }
             Some(node) if node.is_folder() => {
                 return Err(Error::new(Kind::IsADirectory, format!("{}", target.name)));
             }
             Some(_) => return Err(Error::denied(format!("{} is no regular file", target.name))),
-            None => self.creation(actor, target, head),
+            None => self.creation(actor, target),
         };
-        self.drive.commit(actor, expect, vec![op], Durability::Power)?;
-        Ok((self.drive.node(id)?, seen.is_none()))
+        let kept = xattrs.iter().map(|(name, value)| Op::SetXattr {
+            node: id,
+            name: name.clone(),
+            value: Some(value.clone()),
+            mode: XattrMode::Any,
+        });
+        let ops = std::iter::once(op).chain(kept).collect();
+        self.drive.commit(actor, expect, ops, Durability::Power)?;
+        Ok(id)
     }
 
-    fn creation(&self, actor: &Actor, target: &Target, head: &Head) -> (NodeId, Op) {
+    fn creation(&self, actor: &Actor, target: &Target) -> (NodeId, Op) {
         let id = self.drive.catalog().new_id();
         let node = Box::new(NewNode {
             id,
@@ -142,7 +196,7 @@ impl Upload {
             mode: target.mode,
             uid: actor.uid,
             gid: actor.gid,
-            content: Content::File(head.clone()),
+            content: Content::File(self.head.clone()),
             mtime: target.mtime,
             draft: false,
         });

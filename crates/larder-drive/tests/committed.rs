@@ -45,7 +45,7 @@ impl Fixture {
         let mut upload = self.drive.upload();
         upload.write(bytes)?;
         let target = Target { parent, name: name(text), expect: Vec::new(), mtime: None, mode: 0o644 };
-        upload.finish(&self.actor, target).map(|(node, _)| node.id)
+        upload.finish(&self.actor, target).map(|published| published.id)
     }
 
     fn read(&self, text: &str) -> Result<Vec<u8>> {

@@ -118,7 +118,7 @@ impl World {
         let mut upload = self.drive.upload();
         upload.write(bytes)?;
         let target = Target { parent: ROOT, name: name(text), expect: Vec::new(), mtime: None, mode: 0o644 };
-        upload.finish(&self.dav, target).map(|(node, _)| node.id)
+        upload.finish(&self.dav, target).map(|published| published.id)
     }
 }
 
