@@ -79,6 +79,10 @@ fn garbage_in_fields_is_refused() {
         "/elsewhere",
         "\u{fffd}",
         "/dav/home/a?\u{1}b",
+        // Raw, they end the path: what is left would be another file's name.
+        "/dav/home/other#1",
+        "/dav/home/other?1",
+        "/dav/home/#other",
     ];
     for value in bad {
         for method in ["MOVE", "COPY"] {
@@ -251,18 +255,22 @@ fn xml_bombs_and_external_entities_are_refused() {
         "<!DOCTYPE x [<!ENTITY % p SYSTEM \"http://127.0.0.1:1/\"> %p;]><propfind xmlns=\"DAV:\"/>";
     let deep = format!("<propfind xmlns=\"DAV:\">{}", "<a>".repeat(100_000));
     let wide = format!("<propfind xmlns=\"DAV:\"><prop>{}</prop></propfind>", "<a/>".repeat(200_000));
+    let bindings: String = (0..6000).map(|n| format!(" xmlns:a{n}=\"u\"")).collect();
+    let heirs =
+        format!("<propfind xmlns=\"DAV:\"{bindings}><prop>{}</prop></propfind>", "<b/>".repeat(19_000));
     let fields: String = (0..20_000).map(|n| format!(" a{n}=\"1\"")).collect();
     let attributes = format!("<propfind xmlns=\"DAV:\"{fields}><allprop/></propfind>");
     let huge = format!("<propfind xmlns=\"DAV:\"><!--{}--><allprop/></propfind>", "x".repeat(30 << 20));
     let unclosed = "<propfind xmlns=\"DAV:\"><prop>";
     let foreign = "<propfind><prop/></propfind>";
     let latin = b"<?xml version=\"1.0\" encoding=\"utf-8\"?><propfind xmlns=\"DAV:\"><prop><\xff\xfe/></prop></propfind>";
-    let bodies: [&[u8]; 10] = [
+    let bodies: [&[u8]; 11] = [
         laughs.as_bytes(),
         external.as_bytes(),
         parameter.as_bytes(),
         deep.as_bytes(),
         wide.as_bytes(),
+        heirs.as_bytes(),
         huge.as_bytes(),
         unclosed.as_bytes(),
         foreign.as_bytes(),

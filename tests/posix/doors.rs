@@ -77,12 +77,14 @@ fn changes_of_names_by_others_are_seen() {
     mount.settle();
     assert_eq!(fs::read(mount.path("d/f")).expect("read"), b"x");
     let inode = fs::metadata(mount.path("d/f")).expect("stat").ino();
-    drive.rename(&dav(), (made.id, name("f")), (NodeId::ROOT, name("g")), Replace::Nothing).expect("renamed");
+    drive
+        .rename(&dav(), (made.id, name("f")), (NodeId::ROOT, name("g")), Replace::Nothing, Vec::new())
+        .expect("renamed");
     mount.settle();
     assert_eq!(errno(fs::metadata(mount.path("d/f"))), raw(Errno::NOENT));
     assert_eq!(fs::metadata(mount.path("g")).expect("stat").ino(), inode);
     drive
-        .rename(&dav(), (NodeId::ROOT, name("d")), (NodeId::ROOT, name("e")), Replace::Nothing)
+        .rename(&dav(), (NodeId::ROOT, name("d")), (NodeId::ROOT, name("e")), Replace::Nothing, Vec::new())
         .expect("renamed");
     mount.settle();
     assert!(mount.path("e").is_dir() && !mount.path("d").exists());

@@ -9,6 +9,7 @@ use http::header;
 use http::{Response, StatusCode, Uri};
 use larder_core::{Error, Kind, Name, NodeId, Result};
 use larder_drive::CopyDepth;
+use larder_store::Expect;
 use larder_store::catalog::Replace;
 use std::sync::Arc;
 
@@ -37,6 +38,10 @@ pub(crate) async fn copy_move(call: Call) -> Result<Response<Body>, Failure> {
 /// The place that Destination names.
 fn destination(call: &Call) -> Result<Place, Failure> {
     let text = call.text("destination")?.ok_or_else(|| Failure::bad_request("Destination is missing"))?;
+    // Parsing cuts a fragment off and a path has no query: what is left would be the name of something else.
+    if text.contains(['#', '?']) {
+        return Err(Failure::bad_request("Destination has a `#` or `?`, which a name has as %23 or %3F"));
+    }
     let uri: Uri = text.parse().map_err(|_| Failure::bad_request("Destination is no URL"))?;
     let elsewhere = || Failure::new(StatusCode::BAD_GATEWAY, "Destination is not on this server");
     if uri.authority().is_some_and(|authority| !call.is_own(authority)) {
@@ -56,11 +61,14 @@ struct Ends {
     source: Found,
     to: (NodeId, Name),
     replaces: bool,
+    /// What the commit has to expect so that the conditions hold at that moment too.
+    expect: Vec<Expect>,
 }
 
 fn ends(call: &Call, to: &Place, last: Last, replace: Replace) -> Result<Ends, Failure> {
     let spot = call.spot(last)?;
     call.conditions.check(call, &spot)?;
+    let expect = call.conditions.expectations(&spot);
     let Spot::Known(source) = spot else {
         return Err(Error::not_found(call.head.uri.path()).into());
     };
@@ -83,7 +91,7 @@ fn ends(call: &Call, to: &Place, last: Last, replace: Replace) -> Result<Ends, F
     if replaces && replace == Replace::Nothing {
         return Err(Failure::new(StatusCode::PRECONDITION_FAILED, "Destination exists and Overwrite is F"));
     }
-    Ok(Ends { source, to, replaces })
+    Ok(Ends { source, to, replaces, expect })
 }
 
 /// Neither end may hold the other: the drive says `Invalid` for a folder into itself or over one that holds it.
@@ -100,7 +108,8 @@ fn refused(error: Error, replace: Replace) -> Failure {
 
 fn copy(call: &Call, to: &Place, replace: Replace, depth: CopyDepth) -> Result<Response<Body>, Failure> {
     let ends = ends(call, to, Last::Follow, replace)?;
-    let copied = call.service.drive.copy(&call.actor(), ends.source.node.id, ends.to, replace, depth);
+    let source = ends.source.node.id;
+    let copied = call.service.drive.copy(&call.actor(), source, ends.to, replace, depth, ends.expect);
     copied.map_err(|error| refused(error, replace))?;
     answer(call, to, ends.replaces, ends.source.node.is_folder())
 }
@@ -114,7 +123,7 @@ fn rename(call: &Call, to: &Place, replace: Replace) -> Result<Response<Body>, F
     if ends.replaces && holds(call, drive.lookup(ends.to.0, &ends.to.1)?.id, from.0)? {
         return Err(Failure::new(StatusCode::FORBIDDEN, "Destination holds the source"));
     }
-    let renamed = drive.rename(&call.actor(), from, ends.to, replace);
+    let renamed = drive.rename(&call.actor(), from, ends.to, replace, ends.expect);
     renamed.map_err(|error| refused(error, replace))?;
     answer(call, to, ends.replaces, ends.source.node.is_folder())
 }

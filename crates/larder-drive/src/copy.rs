@@ -15,12 +15,12 @@ pub enum CopyDepth {
 }
 
 impl Drive {
-    /// Copies `source` to `to`; what is replaced goes to the history in the same commit. Times of the content,
+    /// Copies `source` to `to` where `expect` holds at the commit; what is replaced goes to the history in the same commit. Times of the content,
     /// permissions and extended attributes go along; the owner is the actor.
     ///
     /// # Errors
     /// `Exists` by `replace`; `Invalid` into itself or over a folder that holds it, or over 1,000,000 operations;
-    /// `NotFound` for a missing parent; locked.
+    /// `NotFound` for a missing parent; `Conflict` where an expectation no longer holds; locked.
     pub fn copy(
         &self,
         actor: &Actor,
@@ -28,6 +28,7 @@ impl Drive {
         to: (NodeId, Name),
         replace: Replace,
         depth: CopyDepth,
+        mut expect: Vec<Expect>,
     ) -> Result<Node> {
         let _hold = self.hold();
         let source = self.node(source)?;
@@ -46,7 +47,7 @@ impl Drive {
             };
             ops.push(Op::Unlink { parent, name: name.clone(), what });
         }
-        let expect = vec![Expect::Name(parent, name.clone(), old.map(|node| node.id))];
+        expect.push(Expect::Name(parent, name.clone(), old.map(|node| node.id)));
         let id = self.copy_node(actor, &source, parent, name, &mut ops)?;
         if depth == CopyDepth::Infinity && source.is_folder() {
             self.copy_members(actor, source.id, id, &mut ops)?;

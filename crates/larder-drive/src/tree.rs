@@ -3,7 +3,7 @@
 use crate::{Actor, Drive};
 use larder_core::{Content, DrivePath, Error, Kind, Name, Node, NodeId, NodeKind, Result, name};
 use larder_store::catalog::{Attrs, NewNode, Replace, Unlink, XattrMode};
-use larder_store::{Durability, Listed, Op};
+use larder_store::{Durability, Expect, Listed, Op};
 
 /// Entries that a walk reads at a time.
 pub(crate) const PAGE: usize = 1024;
@@ -153,20 +153,21 @@ impl Drive {
         self.locks().end_in(self, node.id)
     }
 
-    /// Renames, in one commit whatever is replaced.
+    /// Renames, in one commit whatever is replaced, where `expect` holds at that moment.
     ///
     /// # Errors
-    /// Those of [`Op::Rename`]; locked.
+    /// Those of [`Op::Rename`]; `Conflict` where an expectation no longer holds; locked.
     pub fn rename(
         &self,
         actor: &Actor,
         from: (NodeId, Name),
         to: (NodeId, Name),
         replace: Replace,
+        expect: Vec<Expect>,
     ) -> Result<()> {
         let node = self.lookup(from.0, &from.1)?;
         let replaced = self.catalog().lookup(to.0, &to.1).ok();
-        self.commit(actor, Vec::new(), vec![Op::Rename { from, to, replace }], Durability::Power)?;
+        self.commit(actor, expect, vec![Op::Rename { from, to, replace }], Durability::Power)?;
         replaced.map_or(Ok(()), |replaced| self.locks().end_in(self, replaced.id))?;
         self.locks().end_in(self, node.id)
     }

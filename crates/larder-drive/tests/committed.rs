@@ -6,7 +6,7 @@ use larder_drive::{
 };
 use larder_store::catalog::{Replace, Unlink};
 use larder_store::memory::{MemoryChunks, MemoryKv};
-use larder_store::{Catalog, KvCatalog};
+use larder_store::{Catalog, Expect, KvCatalog};
 use std::sync::Arc;
 
 const SECOND: i64 = 1_000_000_000;
@@ -119,7 +119,7 @@ fn copy_moves_no_bytes_and_refuses_its_own_source() {
     f.put(folder, "a", &noise(5 << 20, 3)).expect("put");
     let before = f.chunks.size();
     let copy = |to: NodeId, text: &str, replace| {
-        f.drive.copy(&f.actor, folder, (to, name(text)), replace, CopyDepth::Infinity)
+        f.drive.copy(&f.actor, folder, (to, name(text)), replace, CopyDepth::Infinity, Vec::new())
     };
     copy(NodeId::ROOT, "e", Replace::Nothing).expect("copied");
     assert_eq!(f.chunks.size(), before);
@@ -127,6 +127,21 @@ fn copy_moves_no_bytes_and_refuses_its_own_source() {
     assert_eq!(copy(folder, "in", Replace::Tree).expect_err("into itself").kind(), Kind::Invalid);
     assert_eq!(copy(NodeId::ROOT, "e", Replace::Nothing).expect_err("taken").kind(), Kind::Exists);
     copy(NodeId::ROOT, "e", Replace::Tree).expect("replaced");
+}
+
+#[test]
+fn copy_and_rename_hold_their_expectations_to_the_commit() {
+    let f = fixture();
+    let id = f.put(NodeId::ROOT, "a", b"one").expect("put");
+    let seen = vec![Expect::Version(id, f.drive.node(id).expect("there").version)];
+    f.put(NodeId::ROOT, "a", b"two").expect("put");
+    let to = || (NodeId::ROOT, name("b"));
+    let copied = f.drive.copy(&f.actor, id, to(), Replace::Tree, CopyDepth::Zero, seen.clone());
+    assert_eq!(copied.expect_err("changed meanwhile").kind(), Kind::Conflict);
+    let renamed = f.drive.rename(&f.actor, (NodeId::ROOT, name("a")), to(), Replace::Tree, seen);
+    assert_eq!(renamed.expect_err("changed meanwhile").kind(), Kind::Conflict);
+    assert_eq!(f.drive.resolve(&path("/b")).expect_err("neither came").kind(), Kind::NotFound);
+    assert_eq!(f.read("/a").expect("as it was"), b"two");
 }
 
 #[test]
