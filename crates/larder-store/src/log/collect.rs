@@ -8,7 +8,7 @@ use super::position::Position;
 use super::record::HEADER_BYTES;
 use super::slot::{self, CHUNK, QUARANTINED, Slot};
 use crate::kv::Batch;
-use larder_core::{ChunkId, Kind, Result};
+use larder_core::{ChunkId, Result};
 use std::collections::BTreeMap;
 
 /// Entries of the index looked at under one lock.
@@ -17,9 +17,6 @@ const PAGE: usize = 1024;
 const DROPS_PER_BATCH: usize = 64;
 /// A segment is compacted where less than this share of it is of use.
 const COMPACT_BELOW_PERCENT: u64 = 60;
-/// The segment that is written to is not compacted while it is shorter than this part of a full one: that would free
-/// little, and each collection would leave a small segment behind.
-const HEAD_MIN_PART: u64 = 64;
 
 /// What a collection did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,8 +66,8 @@ impl Engine {
             self.sweep(QUARANTINED, &alive, &mut Collected::default())?;
             self.sweep(CHUNK, &alive, &mut collected)?
         };
+        let head = self.appender.end().segment();
         let mut victims = Vec::new();
-        let head = self.closed_head(&used)?;
         for number in self.segments.numbers().into_iter().filter(|number| *number < head) {
             let size = self.segments.file(number)?.len()?;
             let share = used.get(&number).copied().unwrap_or(0) * 100 / size.max(1);
@@ -84,22 +81,6 @@ impl Engine {
             self.compact(number, &mut collected, pace)?;
         }
         Ok(collected)
-    }
-
-    /// Ends the segment that is written to where little of it is of use, so that it can be compacted too: on a small
-    /// disk it may be most of the log. Returns the number of the segment that is written to now.
-    fn closed_head(&self, used: &BTreeMap<u32, u64>) -> Result<u32> {
-        let mut head = self.appender.lock()?;
-        let (number, size) = (head.end().segment(), u64::from(head.end().offset()));
-        let share = used.get(&number).copied().unwrap_or(0) * 100 / size.max(1);
-        if size < u64::from(self.settings.segment_bytes) / HEAD_MIN_PART || share >= COMPACT_BELOW_PERCENT {
-            return Ok(number);
-        }
-        match head.roll() {
-            Err(error) if error.kind() == Kind::NoSpace && self.reserve.release_half() => head.roll()?,
-            rolled => rolled?,
-        }
-        Ok(head.end().segment())
     }
 
     /// Drops the entries of `kind` that are not in `alive`; returns the bytes in use by segment.

@@ -67,26 +67,6 @@ fn dead_chunks_go_and_their_space_comes_back() {
 }
 
 #[test]
-fn space_comes_back_from_the_segment_that_is_written_to() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = open(folder.path());
-    let ids: Vec<ChunkId> = (0..20).map(|i| put(&store, &body(i))).collect();
-    set(&store, "nkey", Some(b"value"));
-    assert_eq!(store.stats().expect("stats").segments.len(), 1, "all of it is in the first segment");
-    let collected = collect(&store, &ids[..1]);
-    assert_eq!((collected.chunks, collected.segments), (19, 1));
-    let after = store.stats().expect("stats");
-    assert!(after.log_bytes < 2 * 20_000, "{after:?}");
-    let digest = store.digest().expect("a digest");
-    drop(store);
-    std::fs::remove_dir_all(folder.path().join("index")).expect("deleted");
-    let store = open(folder.path());
-    assert_eq!(store.digest().expect("a digest"), digest);
-    assert_eq!(store.get(&ids[0]).expect("alive"), body(0));
-    assert_eq!(value(&store, "nkey").as_deref(), Some(&b"value"[..]));
-}
-
-#[test]
 fn held_chunks_stay() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path());
