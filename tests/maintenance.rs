@@ -211,3 +211,40 @@ fn flipped_bit_is_found_named_and_harms_no_other_file() {
     server.stop();
     place.assert_no_panic();
 }
+
+/// Takes the segments of the log out of the kernel's memory.
+fn chill(data: &Path) {
+    for segment in std::fs::read_dir(data.join("segments")).expect("the log") {
+        let file = std::fs::File::open(segment.expect("a segment").path()).expect("a segment");
+        file.sync_data().expect("clean pages can go");
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("a hint");
+    }
+}
+
+#[test]
+fn downloads_from_a_cold_disk_are_whole() {
+    let place = Place::new();
+    let server = place.start();
+    let mut random = Random::seeded();
+    // Chunks as they are, chunks that are compressed, and both ends in the middle of some.
+    let mut content = random.bytes(24 << 20);
+    content[5 << 20..9 << 20].fill(b'x');
+    let mut client = server.client();
+    client.ok("PUT", &url("file"), &[], &content);
+    for range in [0..content.len(), 0..1, 3_000_000..21_000_001, content.len() - 10..content.len()] {
+        chill(&place.data());
+        let asked = format!("bytes={}-{}", range.start, range.end - 1);
+        let answer = client.ok("GET", &url("file"), &[("Range", &asked)], b"");
+        assert!(answer.body == content[range.clone()], "{range:?}");
+    }
+    chill(&place.data());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let mut client = server.client();
+            let content = &content;
+            scope.spawn(move || assert!(client.ok("GET", &url("file"), &[], b"").body == *content));
+        }
+    });
+    server.stop();
+    place.assert_no_panic();
+}

@@ -1,7 +1,7 @@
-//! Response bodies: nothing, one buffer, or batches made ahead of the socket on blocking threads.
+//! Response bodies: nothing, one buffer, or bytes made while the socket takes those before.
 //!
-//! A batch is made by one job; while the socket takes a batch, the next one is made. So a request holds at most two
-//! batches, and a slow client holds no thread.
+//! What is at hand is made when the socket asks for it. Anything else is made in batches, each by one job on a blocking
+//! thread while the socket takes the batch before. So a request holds at most two batches, and a slow client no thread.
 
 use crate::gate::Gate;
 use bytes::Bytes;
@@ -13,9 +13,24 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::task::JoinHandle;
 
-/// Makes the bytes of a response, a batch at a time, on a blocking thread.
+/// What can be had without waiting.
+pub(crate) enum Near {
+    /// The next bytes, some.
+    Bytes(Bytes),
+    /// Nothing: a job must make the next batch.
+    Far,
+    /// Nothing more: this was all.
+    End,
+}
+
+/// Makes the bytes of a response.
 pub(crate) trait Batches: Send + 'static {
-    /// Adds the next batch to `into`, in order; says whether there is more.
+    /// Makes the next bytes if that takes a fraction of a millisecond and waits for nothing.
+    fn try_next(&mut self) -> Near {
+        Near::Far
+    }
+
+    /// Adds the next batch to `into`, in order, on a blocking thread; says whether there may be more.
     ///
     /// # Errors
     /// Any: the connection is then closed, so that the client does not take the part for the whole.
@@ -37,6 +52,8 @@ struct Feed {
     /// Bytes still to come, where the length was promised.
     left: Option<u64>,
     state: State,
+    /// The last bytes came from a job: the next are made ahead.
+    far: bool,
 }
 
 type Made = (Box<dyn Batches>, VecDeque<Bytes>, bool);
@@ -59,27 +76,36 @@ impl Body {
     /// A body made by `batches`, `len` bytes long where that is known.
     pub(crate) fn feed(gate: Gate, batches: impl Batches, len: Option<u64>) -> Self {
         let state = State::Idle(Box::new(batches));
-        Body(Inner::Feed(Box::new(Feed { gate, ready: VecDeque::new(), left: len, state })))
+        Body(Inner::Feed(Box::new(Feed { gate, ready: VecDeque::new(), left: len, state, far: false })))
     }
 }
 
 impl Feed {
-    /// Starts the next batch if none is on its way.
-    fn start(&mut self) {
-        if let State::Idle(_) = &self.state
-            && let State::Idle(mut batches) = std::mem::replace(&mut self.state, State::Done)
-        {
-            self.state = State::Making(self.gate.spawn(move || {
-                let mut into = VecDeque::new();
-                let more = batches.next(&mut into)?;
-                Ok((batches, into, more))
-            }));
+    /// Makes the next bytes, or starts the job that does.
+    fn advance(&mut self) {
+        let State::Idle(batches) = &mut self.state else { return };
+        let near = batches.try_next();
+        self.far = matches!(near, Near::Far);
+        match near {
+            Near::Bytes(bytes) => self.ready.push_back(bytes),
+            Near::End => self.state = State::Done,
+            Near::Far => {
+                if let State::Idle(mut batches) = std::mem::replace(&mut self.state, State::Done) {
+                    self.state = State::Making(self.gate.spawn(move || {
+                        let mut into = VecDeque::new();
+                        let more = batches.next(&mut into)?;
+                        Ok((batches, into, more))
+                    }));
+                }
+            }
         }
     }
 
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
         loop {
-            self.start();
+            if self.far || self.ready.is_empty() {
+                self.advance();
+            }
             if let Some(bytes) = self.ready.pop_front() {
                 if let Some(left) = &mut self.left {
                     *left = left.saturating_sub(bytes.len() as u64);

@@ -1,13 +1,16 @@
 //! GET and HEAD: whole files, ranges and folders as a page.
 //!
-//! A file whose bytes are in memory and short is answered at once; anything longer is read a batch ahead of the socket.
+//! What the kernel has in memory is read, checked and sent chunk by chunk on the connection's own thread: 256 KiB take about
+//! 100 µs, less than handing them between threads costs, and stay in the processor's caches. What must come from the
+//! disk, be decrypted or decompressed is made a batch ahead of the socket on a blocking thread.
 //! Looking a path up happens without a thread: it takes about a microsecond a name, and at worst a few pages of the
 //! index from the disk.
 
-use crate::body::{Batches, Body};
+use crate::body::{Batches, Body, Near};
 use crate::call::Call;
 use crate::conditions::{etag, if_range_holds};
 use crate::failure::Failure;
+use crate::gate::Gate;
 use crate::listing;
 use crate::path::{Found, Last, Spot};
 use crate::ranges::{self, Asked};
@@ -18,11 +21,12 @@ use larder_core::{Error, Node, Result};
 use larder_drive::Reader;
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 
-/// Bytes of one batch: read while the socket takes the one before.
-const BATCH_BYTES: u64 = 1 << 20;
-/// Bytes of one frame: what one system call writes.
-const FRAME_BYTES: u64 = 256 << 10;
+/// Bytes of one batch: read from the disk while the socket takes the one before.
+const BATCH_BYTES: usize = 1 << 20;
+/// Bytes that the disk is asked for ahead of the socket.
+const AHEAD_BYTES: u64 = 8 << 20;
 /// Files up to this size are answered from memory without a thread, if they are there.
 const INLINE_BYTES: u64 = 64 << 10;
 
@@ -123,8 +127,9 @@ async fn send(
         *response.body_mut() = Body::whole(bytes);
         return Ok(());
     }
-    let feed = FileBytes { reader, pieces: VecDeque::from([Piece::Bytes(range)]) };
-    *response.body_mut() = Body::feed(call.service.gate.clone(), feed, Some(len));
+    let gate = call.service.gate.clone();
+    let feed = FileBytes::new(gate.clone(), reader, VecDeque::from([Piece::Bytes(range)]));
+    *response.body_mut() = Body::feed(gate, feed, Some(len));
     Ok(())
 }
 
@@ -159,7 +164,8 @@ async fn send_parts(
     headers.insert(header::CONTENT_TYPE, value(format!("multipart/byteranges; boundary={boundary}"))?);
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
     let reader = reader(call, node).await?;
-    *response.body_mut() = Body::feed(call.service.gate.clone(), FileBytes { reader, pieces }, Some(len));
+    let gate = call.service.gate.clone();
+    *response.body_mut() = Body::feed(gate.clone(), FileBytes::new(gate, reader, pieces), Some(len));
     Ok(())
 }
 
@@ -179,35 +185,90 @@ enum Piece {
 }
 
 struct FileBytes {
-    reader: Reader,
+    reader: Arc<Reader>,
+    gate: Gate,
     pieces: VecDeque<Piece>,
+    /// Up to where the disk was asked to read; `None` as long as it was not needed.
+    asked: Option<u64>,
+}
+
+impl FileBytes {
+    fn new(gate: Gate, reader: Reader, pieces: VecDeque<Piece>) -> Self {
+        Self { reader: Arc::new(reader), gate, pieces, asked: None }
+    }
+
+    /// Takes the next bytes, which `read` returns for a place and the end of the range; `None` at the end.
+    fn take<E>(
+        &mut self,
+        read: impl FnOnce(&Reader, u64, u64) -> Result<Bytes, E>,
+    ) -> Result<Option<Bytes>, E> {
+        while let Some(Piece::Bytes(range)) = self.pieces.front()
+            && range.is_empty()
+        {
+            self.pieces.pop_front();
+        }
+        match self.pieces.front_mut() {
+            None => Ok(None),
+            Some(Piece::Text(text)) => {
+                let text = std::mem::take(text);
+                self.pieces.pop_front();
+                Ok(Some(text))
+            }
+            Some(Piece::Bytes(range)) => {
+                let bytes = read(&self.reader, range.start, range.end)?;
+                range.start += bytes.len() as u64;
+                Ok(Some(bytes))
+            }
+        }
+    }
+
+    /// The range to have read from the disk now, if any.
+    fn ahead(&mut self) -> Option<Range<u64>> {
+        let Some(Piece::Bytes(range)) = self.pieces.front() else { return None };
+        let asked = self.asked.unwrap_or_default().clamp(range.start, range.end);
+        let to = range.end.min(range.start + AHEAD_BYTES);
+        let due = asked < to && asked - range.start <= AHEAD_BYTES / 2;
+        due.then(|| {
+            self.asked = Some(to);
+            asked..to
+        })
+    }
 }
 
 impl Batches for FileBytes {
+    fn try_next(&mut self) -> Near {
+        let taken =
+            self.take(|reader, at, end| reader.try_stream(at, end).filter(|b| !b.is_empty()).ok_or(()));
+        if self.asked.is_some()
+            && let Some(range) = self.ahead()
+        {
+            let reader = self.reader.clone();
+            drop(self.gate.spawn(move || {
+                reader.prefetch(range);
+                Ok(())
+            }));
+        }
+        match taken {
+            Ok(Some(bytes)) => Near::Bytes(bytes),
+            Ok(None) => Near::End,
+            Err(()) => Near::Far,
+        }
+    }
+
     fn next(&mut self, into: &mut VecDeque<Bytes>) -> Result<bool> {
+        if let Some(range) = self.ahead() {
+            self.reader.prefetch(range);
+        }
         let mut taken = 0;
         while taken < BATCH_BYTES {
-            let Some(piece) = self.pieces.front_mut() else { return Ok(false) };
-            match piece {
-                Piece::Text(text) => {
-                    into.push_back(std::mem::take(text));
-                    self.pieces.pop_front();
-                }
-                Piece::Bytes(range) if range.is_empty() => {
-                    self.pieces.pop_front();
-                }
-                Piece::Bytes(range) => {
-                    let want = (range.end - range.start).min(FRAME_BYTES) as usize;
-                    let bytes = self.reader.read(range.start, want)?;
-                    if bytes.is_empty() {
-                        return Err(Error::corrupt("a file ended before its size"));
-                    }
-                    range.start += bytes.len() as u64;
-                    taken += bytes.len() as u64;
-                    into.push_back(bytes);
-                }
-            }
+            let bytes = self.take(|reader, at, end| match reader.stream(at, end) {
+                Ok(bytes) if bytes.is_empty() => Err(Error::corrupt("a file ended before its size")),
+                read => read,
+            })?;
+            let Some(bytes) = bytes else { return Ok(false) };
+            taken += bytes.len();
+            into.push_back(bytes);
         }
-        Ok(self.pieces.iter().any(|piece| !matches!(piece, Piece::Bytes(range) if range.is_empty())))
+        Ok(true)
     }
 }

@@ -46,6 +46,10 @@ impl Caches {
         self.chunks.get(id)
     }
 
+    pub(crate) fn keep(&self, id: &ChunkId, body: &Bytes) {
+        self.chunks.insert(*id, body.clone());
+    }
+
     /// The chunk, loaded once however many ask for it at the same time.
     pub(crate) fn chunk(&self, id: &ChunkId, load: impl FnOnce() -> Result<Bytes>) -> Result<Bytes> {
         self.chunks.get_or_insert_with(id, load)

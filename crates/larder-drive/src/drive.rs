@@ -137,9 +137,23 @@ impl Drive {
         self.caches.chunk(id, || self.chunks().get(id))
     }
 
-    /// Returns a chunk if it is in memory; never blocks.
-    pub fn cached_chunk(&self, id: &ChunkId) -> Option<Bytes> {
-        self.caches.peek(id)
+    /// Does what [`Drive::chunk`] does if that waits for nothing.
+    pub fn try_chunk(&self, id: &ChunkId) -> Option<Bytes> {
+        let cached = self.caches.peek(id);
+        cached.or_else(|| self.chunks().try_get(id).inspect(|body| self.caches.keep(id, body)))
+    }
+
+    /// Does what [`Drive::chunk`] does without keeping the chunk: for a reader who takes all of it once.
+    ///
+    /// # Errors
+    /// Those of [`larder_store::ChunkStore::get`].
+    pub fn chunk_once(&self, id: &ChunkId) -> Result<Bytes> {
+        self.caches.peek(id).map_or_else(|| self.chunks().get(id), Ok)
+    }
+
+    /// Does what [`Drive::chunk_once`] does if that waits for nothing.
+    pub fn try_chunk_once(&self, id: &ChunkId) -> Option<Bytes> {
+        self.caches.peek(id).or_else(|| self.chunks().try_get(id))
     }
 
     /// Returns the manifest of a head; long ones are cached.

@@ -3,6 +3,7 @@
 use crate::{Drive, Hold};
 use bytes::Bytes;
 use larder_core::{ChunkId, Error, Kind, Manifest, Node, Result, chunker};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What holes read as.
@@ -55,36 +56,67 @@ impl Reader {
     /// # Errors
     /// `Corrupt` where stored bytes are not what was written.
     pub fn read(&self, offset: u64, max_bytes: usize) -> Result<Bytes> {
-        let piece = self.piece(offset, max_bytes, |id| self.drive.chunk(id).map(Some))?;
+        let piece = self.piece(offset, max_bytes as u64, |id, _| self.drive.chunk(id).map(Some))?;
         Ok(piece.unwrap_or_default())
     }
 
-    /// Does what [`Reader::read`] does if the bytes are in memory; never blocks.
+    /// Does what [`Reader::read`] does if that waits for nothing.
     pub fn try_read(&self, offset: u64, max_bytes: usize) -> Option<Bytes> {
-        self.piece(offset, max_bytes, |id| Ok(self.drive.cached_chunk(id))).ok().flatten()
+        self.piece(offset, max_bytes as u64, |id, _| Ok(self.drive.try_chunk(id))).ok().flatten()
     }
 
+    /// Does what [`Reader::read`] does, for a reader who goes on to `end`: chunks that it takes whole are not kept for
+    /// others, so that their memory, still in the processor's caches, is used again for the next.
+    ///
+    /// # Errors
+    /// Those of [`Reader::read`].
+    pub fn stream(&self, offset: u64, end: u64) -> Result<Bytes> {
+        let body = |id: &ChunkId, whole| match whole {
+            true => self.drive.chunk_once(id).map(Some),
+            false => self.drive.chunk(id).map(Some),
+        };
+        Ok(self.piece(offset, end.saturating_sub(offset), body)?.unwrap_or_default())
+    }
+
+    /// Does what [`Reader::stream`] does if that waits for nothing.
+    pub fn try_stream(&self, offset: u64, end: u64) -> Option<Bytes> {
+        let body = |id: &ChunkId, whole| match whole {
+            true => Ok(self.drive.try_chunk_once(id)),
+            false => Ok(self.drive.try_chunk(id)),
+        };
+        self.piece(offset, end.saturating_sub(offset), body).ok().flatten()
+    }
+
+    /// Has the chunks of `range` read from the disk, in the background; asking takes up to a millisecond for 8 MiB.
+    pub fn prefetch(&self, range: Range<u64>) {
+        let inside = self.manifest.locate(range.start).take_while(|located| located.start < range.end);
+        let ids = inside.map(|located| located.extent.id).filter(|id| !id.is_hole());
+        self.drive.chunks().prefetch(&ids.collect::<Vec<_>>());
+    }
+
+    /// A piece of one chunk; `body` is told whether that is the whole of it.
     fn piece(
         &self,
         offset: u64,
-        max_bytes: usize,
-        body: impl Fn(&ChunkId) -> Result<Option<Bytes>>,
+        max_bytes: u64,
+        body: impl Fn(&ChunkId, bool) -> Result<Option<Bytes>>,
     ) -> Result<Option<Bytes>> {
         let Some(located) = self.manifest.locate(offset).next() else { return Ok(Some(Bytes::new())) };
         let skip = offset - located.start;
         let rest = located.extent.len_bytes - skip;
         if located.extent.id.is_hole() {
-            let len = rest.min(max_bytes as u64).min(ZEROS.len() as u64) as usize;
+            let len = rest.min(max_bytes).min(ZEROS.len() as u64) as usize;
             return Ok(Some(Bytes::from_static(&ZEROS[..len])));
         }
-        let Some(body) = body(&located.extent.id)? else { return Ok(None) };
+        let whole = skip == 0 && rest <= max_bytes;
+        let Some(body) = body(&located.extent.id, whole)? else { return Ok(None) };
         if body.len() as u64 != located.extent.len_bytes {
             return Err(Error::corrupt(format!(
                 "chunk {} has another length than its extent",
                 located.extent.id
             )));
         }
-        let len = rest.min(max_bytes as u64) as usize;
+        let len = rest.min(max_bytes) as usize;
         Ok(Some(body.slice(skip as usize..skip as usize + len)))
     }
 }

@@ -27,6 +27,13 @@ pub trait ChunkStore: Send + Sync {
     /// `NotFound` where the store does not have it; `Corrupt` where what it has is not what was put.
     fn get(&self, id: &ChunkId) -> Result<Bytes>;
 
+    /// Returns what [`ChunkStore::get`] does where that takes microseconds and waits for nothing; `None` says that it
+    /// would not, or might fail, and nothing of whether the chunk is there.
+    fn try_get(&self, id: &ChunkId) -> Option<Bytes>;
+
+    /// Hears that these chunks will be read soon, in this order. A hint: it waits for no body and has no errors.
+    fn prefetch(&self, ids: &[ChunkId]);
+
     /// Stores `body`, whose hash is `id`, and holds it against the sweep for as long as `lease` lives.
     ///
     /// It is durable after the next [`ChunkStore::sync`] or the next durable commit of the catalog over this store.

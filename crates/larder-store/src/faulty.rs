@@ -85,6 +85,15 @@ impl<S: ChunkStore> ChunkStore for Faulty<S> {
         self.inner.get(id)
     }
 
+    fn try_get(&self, id: &ChunkId) -> Option<Bytes> {
+        self.faults.check(Call::Get).ok()?;
+        self.inner.try_get(id)
+    }
+
+    fn prefetch(&self, ids: &[ChunkId]) {
+        self.inner.prefetch(ids);
+    }
+
     fn put(&self, lease: &Lease, id: &ChunkId, body: &[u8]) -> Result<Put> {
         self.faults.check(Call::Put)?;
         self.inner.put(lease, id, body)

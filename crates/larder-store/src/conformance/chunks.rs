@@ -35,7 +35,11 @@ fn what_is_put_comes_back(store: &dyn ChunkStore) {
     }
     let check = || {
         for body in bodies() {
-            let found = store.get(&ChunkId::of(&body)).expect("there");
+            let id = ChunkId::of(&body);
+            store.prefetch(&[id]);
+            let near = store.try_get(&id);
+            assert!(near.is_none_or(|found| found == body), "{} bytes at hand", body.len());
+            let found = store.get(&id).expect("there");
             assert!(found == body, "{} bytes", body.len());
         }
     };
@@ -47,6 +51,8 @@ fn what_is_put_comes_back(store: &dyn ChunkStore) {
 
 fn a_missing_chunk_is_not_found(store: &dyn ChunkStore) {
     assert_eq!(store.get(&ChunkId([9; 32])).expect_err("never put").kind(), Kind::NotFound);
+    assert_eq!(store.try_get(&ChunkId([9; 32])), None);
+    store.prefetch(&[ChunkId([9; 32]), ChunkId::HOLE]);
     assert_eq!(store.get(&ChunkId::HOLE).expect_err("stored nowhere").kind(), Kind::NotFound);
 }
 

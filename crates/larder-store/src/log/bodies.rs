@@ -7,6 +7,7 @@ use super::slot::{self, Location, Slot};
 use crate::chunks::{Lease, Put};
 use bytes::Bytes;
 use larder_core::{ChunkId, Error, Kind, Result};
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 impl Engine {
@@ -65,6 +66,31 @@ impl Engine {
     pub fn read_chunk(&self, id: &ChunkId, location: Location) -> Result<Bytes> {
         let stored = self.segments.payload(location.position, location.stored_len)?;
         self.codec.decode_chunk(id, location.flags, location.raw_len, stored).map(Bytes::from)
+    }
+
+    /// Returns the body of chunk `id`, verified, where it is stored as it is and the kernel has it in memory.
+    pub fn chunk_at_hand(&self, id: &ChunkId) -> Option<Bytes> {
+        let location = self.location(id).ok().flatten()?;
+        if location.flags != 0 {
+            return None;
+        }
+        let stored = self.segments.payload_at_hand(location.position, location.stored_len)?;
+        self.codec.decode_chunk(id, location.flags, location.raw_len, stored).ok().map(Bytes::from)
+    }
+
+    /// Asks the kernel to read the bodies of `ids`. What is written together is asked for together.
+    pub fn prefetch(&self, ids: &[ChunkId]) {
+        let mut run: Option<Range<Position>> = None;
+        for location in ids.iter().filter_map(|id| self.location(id).ok().flatten()) {
+            let end = Position(location.position.0 + HEADER_BYTES as u64 + u64::from(location.stored_len));
+            match &mut run {
+                Some(run) if run.end == location.position => run.end = end,
+                _ => {
+                    run.replace(location.position..end).inspect(|run| self.segments.prefetch(run));
+                }
+            }
+        }
+        run.inspect(|run| self.segments.prefetch(run));
     }
 
     /// Stores `body` under `id`.

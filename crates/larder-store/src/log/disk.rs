@@ -256,6 +256,29 @@ impl DiskFile {
         Ok(bytes)
     }
 
+    /// Reads `len` bytes at `offset` if the kernel has all of them in memory. Source: preadv2(2), RWF_NOWAIT.
+    pub fn read_at_hand(&self, offset: u64, len: usize) -> Option<Vec<u8>> {
+        let mut bytes: Vec<u8> = Vec::with_capacity(len);
+        let part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: len };
+        let (fd, offset) = (self.file.as_raw_fd(), i64::try_from(offset).ok()?);
+        // SAFETY: an open descriptor, and one part of `len` bytes that this owns.
+        let read = unsafe { libc::preadv2(fd, &raw const part, 1, offset, libc::RWF_NOWAIT) };
+        if usize::try_from(read) != Ok(len) {
+            return None;
+        }
+        // SAFETY: preadv2(2) filled all of it.
+        unsafe { bytes.set_len(len) };
+        Some(bytes)
+    }
+
+    /// Asks the kernel to read a range. A hint: no errors. Source: posix_fadvise(2).
+    pub fn prefetch(&self, offset: u64, len: u64) {
+        if let Some(len) = std::num::NonZeroU64::new(len) {
+            let hinted = fs::fadvise(&self.file, offset, Some(len), fs::Advice::WillNeed);
+            hinted.unwrap_or_else(|error| tracing::debug!(%error, "no read-ahead"));
+        }
+    }
+
     /// Makes what was written durable.
     ///
     /// # Errors

@@ -189,6 +189,14 @@ impl ChunkStore for LogStore {
         self.engine.chunk(id)
     }
 
+    fn try_get(&self, id: &ChunkId) -> Option<Bytes> {
+        self.engine.chunk_at_hand(id)
+    }
+
+    fn prefetch(&self, ids: &[ChunkId]) {
+        self.engine.prefetch(ids);
+    }
+
     fn put(&self, lease: &Lease, id: &ChunkId, body: &[u8]) -> Result<Put> {
         self.engine.put_chunk(lease, id, body)
     }

@@ -6,6 +6,7 @@ use super::record::{Format, HEADER_BYTES};
 use larder_core::{Error, Result};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Folder of the segments.
@@ -105,6 +106,19 @@ impl Segments {
             return Ok(bytes);
         }
         Err(Error::corrupt(format!("record {position} is cut off")))
+    }
+
+    /// Does what [`Segments::payload`] does if the kernel has all of it in memory.
+    pub fn payload_at_hand(&self, position: Position, len: u32) -> Option<Vec<u8>> {
+        let at = u64::from(position.offset()) + HEADER_BYTES as u64;
+        self.file(position.segment()).ok()?.read_at_hand(at, len as usize)
+    }
+
+    /// Asks the kernel to read a part of one segment.
+    pub fn prefetch(&self, part: &Range<Position>) {
+        if let Ok(file) = self.file(part.start.segment()) {
+            file.prefetch(part.start.offset().into(), part.end.0 - part.start.0);
+        }
     }
 
     fn keep_open(&self, number: u32, file: &Arc<DiskFile>) {

@@ -117,6 +117,7 @@ fn flipped_bit_of_a_body_is_found_and_healed_by_a_new_put() {
     let (bad, body) = (ChunkId::of(&noise(70, 10_000)), noise(70, 10_000));
     flip(folder.path(), &body[..64], 5000);
     assert_eq!(store.get(&bad).expect_err("damaged").kind(), Kind::Corrupt);
+    assert_eq!(store.try_get(&bad), None, "damaged");
     let scrubbed = store.scrub(&mut |_| ()).expect("scrubbed");
     assert_eq!((scrubbed.chunks, scrubbed.damaged.as_slice()), (149, &[bad][..]));
     assert_eq!(store.get(&bad).expect_err("damaged").kind(), Kind::Corrupt);
