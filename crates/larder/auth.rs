@@ -51,11 +51,45 @@ impl Refusal {
 pub struct Auth {
     drive: Arc<Drive>,
     key: [u8; 32],
-    known: Mutex<HashMap<[u8; 32], User>>,
+    known: Mutex<HashMap<Fingerprint, User>>,
     /// Grows when users change, so that a check begun before does not put back what was dropped.
     generation: AtomicU64,
     attempts: Mutex<Attempts>,
+    checks: Checks,
     hashing: Semaphore,
+}
+
+/// A keyed hash of an Authorization header.
+type Fingerprint = [u8; 32];
+
+/// Credentials that are being checked: who comes with the same waits for the one check, which may tell everything.
+#[derive(Default)]
+struct Checks(Mutex<HashMap<Fingerprint, Arc<Queue>>>);
+
+type Queue = tokio::sync::Mutex<()>;
+
+/// A place in the queue of the same credentials.
+struct Place<'a> {
+    checks: &'a Checks,
+    fingerprint: Fingerprint,
+    queue: Arc<Queue>,
+}
+
+impl Checks {
+    fn place(&self, fingerprint: Fingerprint) -> Place<'_> {
+        let queue = self.0.lock().entry(fingerprint).or_default().clone();
+        Place { checks: self, fingerprint, queue }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut queues = self.checks.0.lock();
+        // Ours and the one in the map: nobody else waits.
+        if Arc::strong_count(&self.queue) <= 2 {
+            queues.remove(&self.fingerprint);
+        }
+    }
 }
 
 impl Auth {
@@ -67,6 +101,7 @@ impl Auth {
             known: Mutex::default(),
             generation: AtomicU64::new(0),
             attempts: Mutex::default(),
+            checks: Checks::default(),
             hashing: Semaphore::new(HASHES_AT_A_TIME),
         }
     }
@@ -85,17 +120,28 @@ impl Auth {
     pub async fn identify(&self, headers: &HeaderMap, address: IpAddr) -> Result<User, Refusal> {
         let value = headers.get(header::AUTHORIZATION).ok_or(Refusal::Unknown)?;
         let fingerprint = *blake3::keyed_hash(&self.key, value.as_bytes()).as_bytes();
-        if let Some(user) = self.known.lock().get(&fingerprint) {
-            return Ok(user.clone());
+        if let Some(user) = self.remembered(&fingerprint) {
+            return Ok(user);
         }
         let (name, password) = credentials(value.as_bytes()).ok_or(Refusal::Unknown)?;
+        // A client that opens many connections at once sends the same on each: that is one try.
+        let place = self.checks.place(fingerprint);
+        let turn = tokio::time::timeout(HASH_WAIT, place.queue.lock()).await;
+        let _turn = turn.map_err(|_| Refusal::Busy)?;
+        if let Some(user) = self.remembered(&fingerprint) {
+            return Ok(user);
+        }
         self.attempts
             .lock()
             .take(address, &name, tick())
             .map_err(|wait| Refusal::TooMany(wait.as_secs() + 1))?;
         let generation = self.generation.load(Ordering::Acquire);
-        let user = self.verify(name.clone(), password).await?;
-        self.attempts.lock().give_back(address, &name, tick());
+        let verified = self.verify(name.clone(), password).await;
+        // Only a wrong password costs a try.
+        if verified != Err(Refusal::Unknown) {
+            self.attempts.lock().give_back(address, &name, tick());
+        }
+        let user = verified?;
         let mut known = self.known.lock();
         if self.generation.load(Ordering::Acquire) == generation {
             if known.len() >= KNOWN_MAX {
@@ -104,6 +150,10 @@ impl Auth {
             known.insert(fingerprint, user.clone());
         }
         Ok(user)
+    }
+
+    fn remembered(&self, fingerprint: &Fingerprint) -> Option<User> {
+        self.known.lock().get(fingerprint).cloned()
     }
 
     async fn verify(&self, name: String, password: String) -> Result<User, Refusal> {
