@@ -8,6 +8,7 @@ use larder_core::{Error, Result};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
@@ -17,6 +18,8 @@ use tokio::task::JoinSet;
 const REQUEST_MAX_BYTES: u64 = 256 << 10;
 /// Commands at a time.
 const COMMANDS_MAX: usize = 32;
+/// Wait after accept(2) failed, as when file descriptors run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Progress lines that wait for a slow reader; more are left out.
 const PROGRESS_QUEUE: usize = 16;
 
@@ -55,7 +58,10 @@ pub async fn run(listener: UnixListener, operator: Arc<Operator>) {
                         }
                     });
                 }
-                Err(error) => tracing::warn!(%error, "control socket"),
+                Err(error) => {
+                    tracing::warn!(%error, "control socket");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             },
             Some(_) = commands.join_next() => {}
         }
