@@ -11,6 +11,37 @@ use std::time::Duration;
 /// How long a mount that was taken away has to end.
 const END_WAIT: Duration = Duration::from_secs(10);
 
+/// Options that are for mount(8) itself, or about times of access, which the drive decides on.
+const PASSED_OVER: [&str; 25] = [
+    "defaults",
+    "auto",
+    "noauto",
+    "nofail",
+    "_netdev",
+    "silent",
+    "loud",
+    "user",
+    "users",
+    "nouser",
+    "owner",
+    "noowner",
+    "group",
+    "nogroup",
+    "atime",
+    "noatime",
+    "diratime",
+    "nodiratime",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "nostrictatime",
+    "lazytime",
+    "nolazytime",
+    "default_permissions",
+];
+/// Others of them have a value.
+const PASSED_OVER_STARTS: [&str; 6] = ["x-", "X-", "comment=", "user=", "uhelper=", "helper="];
+
 /// The mounts of a process; dropping it unmounts them.
 #[derive(Default)]
 pub struct Mounts(Mutex<Held>);
@@ -115,26 +146,41 @@ pub fn parsed(source: &Path, options: &[String]) -> Result<larder_fuse::Options>
     for option in options.iter().map(|option| option.trim()).filter(|option| !option.is_empty()) {
         match option {
             "allow_other" => parsed.allow_other = true,
-            "ro" => parsed.read_only = true,
-            "suid" | "dev" => parsed.trusted = true,
-            "nosuid" | "nodev" => parsed.trusted = false,
-            "rw"
-            | "defaults"
-            | "auto"
-            | "noauto"
-            | "user"
-            | "users"
-            | "nouser"
-            | "_netdev"
-            | "nofail"
-            | "exec"
-            | "async"
-            | "relatime"
-            | "noatime"
-            | "default_permissions" => {}
-            other if other.starts_with("x-") || other.starts_with("comment=") => {}
+            "ro" | "rw" => parsed.read_only = option == "ro",
+            "suid" | "nosuid" => parsed.suid = option == "suid",
+            "dev" | "nodev" => parsed.dev = option == "dev",
+            "exec" | "noexec" => parsed.exec = option == "exec",
+            "sync" | "async" => parsed.sync = option == "sync",
+            other if PASSED_OVER.contains(&other) => {}
+            other if PASSED_OVER_STARTS.iter().any(|start| other.starts_with(start)) => {}
             other => return Err(Error::invalid(format!("unknown mount option {other}"))),
         }
     }
     Ok(parsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(options: &str) -> Result<larder_fuse::Options> {
+        let options: Vec<String> = options.split(',').map(str::to_owned).collect();
+        parsed(Path::new("/data"), &options)
+    }
+
+    #[test]
+    fn later_options_win() {
+        assert!(!read("ro,rw").expect("known").read_only);
+        let options = read("defaults,nosuid,dev,noexec,sync,ro").expect("known");
+        assert!(options.read_only && options.sync && options.dev && !options.suid && !options.exec);
+    }
+
+    #[test]
+    fn what_fstab_may_say_is_understood() {
+        let all = [&PASSED_OVER[..], &["x-systemd.automount", "comment=x", "user=anna"]].concat();
+        assert_eq!(read(&all.join(",")).expect("passed over"), read("").expect("nothing"));
+        for unknown in ["sideways", "allow_root", "remount", "dirsync"] {
+            assert!(read(unknown).expect_err(unknown).to_string().contains(unknown));
+        }
+    }
 }

@@ -88,7 +88,10 @@ fn mount_directly(mountpoint: &Path, options: &Options) -> Result<OwnedFd> {
     let data = CString::new(data).expect("numbers and words have no NUL");
     let mut flags = MountFlags::empty();
     flags.set(MountFlags::RDONLY, options.read_only);
-    flags.set(MountFlags::NODEV | MountFlags::NOSUID, !options.trusted);
+    flags.set(MountFlags::NOSUID, !options.suid);
+    flags.set(MountFlags::NODEV, !options.dev);
+    flags.set(MountFlags::NOEXEC, !options.exec);
+    flags.set(MountFlags::SYNCHRONOUS, options.sync);
     rustix::mount::mount(options.source.as_str(), mountpoint, "fuse.larder", flags, data.as_c_str())
         .map_err(|e| Error::io(what(), e.into()))?;
     Ok(device)
@@ -102,7 +105,14 @@ fn mount_by_program(mountpoint: &Path, options: &Options) -> Result<OwnedFd> {
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None)
             .map_err(failed)?;
     let mut list = format!("fsname={},subtype=larder,default_permissions", escaped(&options.source));
-    for (word, wanted) in [("allow_other", options.allow_other), ("ro", options.read_only)] {
+    // set-id bits and device nodes it never lets a user have
+    let words = [
+        ("allow_other", options.allow_other),
+        ("ro", options.read_only),
+        ("noexec", !options.exec),
+        ("sync", options.sync),
+    ];
+    for (word, wanted) in words {
         if wanted {
             list.push(',');
             list.push_str(word);

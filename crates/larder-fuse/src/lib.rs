@@ -43,8 +43,14 @@ pub struct Options {
     pub allow_other: bool,
     /// Nothing can be changed through this mount.
     pub read_only: bool,
-    /// Device nodes and set-id bits have their effect, as on a local disk. Only root can mount so.
-    pub trusted: bool,
+    /// Set-id bits have their effect, as on a local disk. Only root can mount so.
+    pub suid: bool,
+    /// Device nodes have their effect. Only root can mount so.
+    pub dev: bool,
+    /// Programs can be run from here.
+    pub exec: bool,
+    /// Each write is durable before it returns.
+    pub sync: bool,
     /// This program once more answers `df` while this process is stopped, and takes the mount away should it die. Only
     /// for programs that call [`stand_in()`] before anything else.
     pub stand_in: bool,
@@ -64,7 +70,17 @@ impl Default for Options {
     fn default() -> Self {
         let root = rustix::process::geteuid().is_root();
         let source = "larder".to_owned();
-        Self { source, allow_other: root, read_only: false, trusted: root, stand_in: false, threads: THREADS }
+        Self {
+            source,
+            allow_other: root,
+            read_only: false,
+            suid: root,
+            dev: root,
+            exec: true,
+            sync: false,
+            stand_in: false,
+            threads: THREADS,
+        }
     }
 }
 
