@@ -26,7 +26,10 @@ fn every_example_has_a_test() {
         .map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned())
         .collect();
     names.sort();
-    assert_eq!(names, ["mount_drive", "serve_webdav", "store_and_read", "throttle"]);
+    assert_eq!(
+        names,
+        ["chunk_a_file", "mount_drive", "serve_webdav", "store_and_read", "throttle", "versions"]
+    );
 }
 
 #[test]
@@ -38,6 +41,21 @@ fn store_and_read_stores_the_second_file_for_little() {
     };
     let lines: Vec<u64> = done.stdout.lines().map(new_bytes).collect();
     assert!(lines.len() == 2 && lines[1] * 4 < lines[0], "{done}");
+}
+
+#[test]
+fn chunk_a_file_shows_that_few_chunks_change() {
+    let done = run(&mut Command::new(program("chunk_a_file")), LIMIT_S).ok();
+    let last = done.stdout.lines().last().expect("lines");
+    let mut numbers = last.split(' ').filter_map(|word| word.parse::<usize>().ok());
+    let (changed, all) = (numbers.next().expect("a number"), numbers.next().expect("a number"));
+    assert!((1..=3).contains(&changed) && all > 8, "{done}");
+}
+
+#[test]
+fn versions_brings_the_first_back() {
+    let done = run(&mut Command::new(program("versions")), LIMIT_S).ok();
+    assert_eq!(done.stdout, "version 1: 5 bytes\nversion 2: 6 bytes\nrestored: first\n");
 }
 
 #[test]
