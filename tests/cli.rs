@@ -5,10 +5,12 @@ mod support;
 mod cli {
     mod auth;
     mod background;
+    mod encryption;
     mod history;
     mod limits;
     mod mount;
     mod server;
+    mod shutdown;
     mod tls;
     mod users;
 }

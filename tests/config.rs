@@ -57,6 +57,8 @@ fn mistakes_in_flags_name_the_flag() {
         (&["serve", "--listen", "0.0.0.0:0"], "--insecure-http"),
         (&["serve", "--log", "larder=loud"], "loud"),
         (&["serve", "--encryption-key", "/no/such.key"], "--encryption-key"),
+        (&["stats", "--history-days", "4000000"], "--history-days"),
+        (&["stats", "--cache-mib", "1"], "--cache-mib"),
     ] {
         assert_refused(&place.run(arguments, 60), &[word]);
     }
@@ -68,6 +70,32 @@ fn variables_count_as_flags() {
     let mut command = place.command(&["serve"]);
     command.env("LARDER_LIMIT_UP", "fast");
     assert_refused(&support::process::run(&mut command, 60), &["--limit-up"]);
+}
+
+#[test]
+fn switches_may_be_numbers_in_variables() {
+    let place = Place::new();
+    for (value, refused) in
+        [("1", "--limit-down"), ("true", "--limit-down"), ("0", "--insecure-http"), ("no", "--insecure-http")]
+    {
+        // Where the switch is on, the next mistake is told.
+        let mut command = place.command(&["serve", "--listen", "0.0.0.0:0", "--limit-down", "fast"]);
+        command.env("LARDER_INSECURE_HTTP", value);
+        assert_refused(&support::process::run(&mut command, 60), &[refused]);
+    }
+}
+
+#[test]
+fn file_in_the_home_directory_is_read() {
+    let place = Place::new();
+    let folder = place.path("home/.config/larder");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::write(folder.join("larder.toml"), "limit-down = \"5MiB/s\"\n").expect("a configuration file");
+    let server = place.start();
+    assert_eq!(place.json(&["limit"], 60)["down"], "5MiB/s");
+    assert!(server.stop().success());
+    std::fs::write(folder.join("larder.toml"), "listn = 1\n").expect("a configuration file");
+    assert_refused(&place.run(&["stats"], 60), &[".config/larder/larder.toml:1", "`listn`"]);
 }
 
 #[test]

@@ -2,10 +2,12 @@
 
 mod support;
 
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use support::process::{Finished, run};
-use support::server::LARDER;
+use std::time::Duration;
+use support::process::{Finished, run, signal, start};
+use support::server::{LARDER, Place, Speaking};
 
 /// The longest that a mount, a few files and an unmount take.
 const LIMIT_S: u64 = 120;
@@ -109,6 +111,101 @@ fn helper_mounts_read_only_and_refuses_nonsense() {
         ! findmnt mnt
         "#,
     );
+}
+
+/// What a service tells systemd: a socket in the place of systemd's.
+struct Told(UnixDatagram);
+
+impl Told {
+    fn listen(place: &Place) -> Told {
+        let socket = UnixDatagram::bind(place.path("notify")).expect("a socket");
+        socket.set_read_timeout(Some(Duration::from_secs(LIMIT_S))).expect("a limit");
+        Told(socket)
+    }
+
+    /// The next that is told.
+    #[track_caller]
+    fn next(&self) -> String {
+        let mut bytes = [0; 4096];
+        let length = self.0.recv(&mut bytes).expect("told in time");
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    }
+
+    /// Says whether something was told, which is forgotten.
+    fn is_told(&self) -> bool {
+        self.0.set_nonblocking(true).expect("a socket");
+        let told = self.0.recv(&mut [0; 4096]).is_ok();
+        self.0.set_nonblocking(false).expect("a socket");
+        told
+    }
+
+    /// Waits until `word` is told; panics where it is something else than a sign of life.
+    #[track_caller]
+    fn until(&self, word: &str) {
+        loop {
+            match self.next() {
+                told if told == word => return,
+                told => assert_eq!(told, "WATCHDOG=1"),
+            }
+        }
+    }
+}
+
+/// `larder …` as systemd starts it.
+fn service(place: &Place, arguments: &[&str]) -> Command {
+    let mut command = place.command(arguments);
+    command.env("NOTIFY_SOCKET", place.path("notify")).env("WATCHDOG_USEC", "200000");
+    command.env_remove("WATCHDOG_PID").env_remove("LARDER_ADMIN_PASSWORD");
+    command
+}
+
+#[test]
+fn systemd_is_told_how_the_service_is_and_no_password() {
+    let place = Place::new();
+    let told = Told::listen(&place);
+    let server = Speaking::start(&mut service(&place, &["serve", "--listen", "127.0.0.1:0"]));
+    let user = server.line(LIMIT_S);
+    let password = user.split("password ").nth(1).and_then(|rest| rest.split(' ').next()).expect("shown");
+    let ready = told.next();
+    let status = ready.strip_prefix("READY=1\nSTATUS=").expect("ready");
+    assert!(status.starts_with("WebDAV http://") && !status.contains(password), "{ready}");
+    for _ in 0..3 {
+        assert_eq!(told.next(), "WATCHDOG=1");
+    }
+    signal(server.id(), libc::SIGTERM);
+    told.until("STOPPING=1");
+}
+
+#[test]
+fn mount_service_lasts_as_long_as_the_mount_that_a_server_makes_for_it() {
+    if let Some(why) = support::lacking(true, &["fusermount3"]) {
+        return support::skip(&why);
+    }
+    let place = Place::new();
+    let server = place.start();
+    let point = place.path("point");
+    std::fs::create_dir(&point).expect("a mount point");
+    let _watchdog = support::watchdog::Watchdog::start(&point, LIMIT_S);
+    let told = Told::listen(&place);
+    let (data, dir) = (place.data().display().to_string(), point.display().to_string());
+    let is_mounted = || std::fs::read_to_string("/proc/self/mounts").expect("mounts").contains(&dir);
+    for by_signal in [true, false] {
+        let service = start(&mut service(&place, &["mount", &data, &dir]));
+        let ready = told.next();
+        assert!(ready.starts_with("READY=1\nSTATUS=mounted at "), "{ready}");
+        assert_eq!(told.next(), "WATCHDOG=1");
+        assert!(is_mounted());
+        if by_signal {
+            service.signal(libc::SIGTERM);
+            told.until("STOPPING=1");
+        } else {
+            place.run(&["umount", &dir], LIMIT_S).ok();
+        }
+        service.finish(LIMIT_S).ok();
+        assert!(!is_mounted());
+        while told.is_told() {}
+    }
+    assert!(server.stop().success());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The command line, exactly as `larder --help` tells it.
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::net::SocketAddr;
@@ -29,7 +30,16 @@ pub struct Common {
     /// What to log on standard error: error, warn, info, debug, trace, or a filter such as larder=debug
     #[arg(long, global = true, env = "LARDER_LOG", value_name = "FILTER")]
     pub log: Option<String>,
-    /// Print JSON
+    /// Key file (64 hex digits) of a drive that is encrypted; a new drive is encrypted with it
+    #[arg(long, global = true, env = "LARDER_ENCRYPTION_KEY", value_name = "FILE")]
+    pub encryption_key: Option<PathBuf>,
+    /// How many days old versions and deleted files are kept [default: 30]
+    #[arg(long, global = true, env = "LARDER_HISTORY_DAYS", value_name = "DAYS")]
+    pub history_days: Option<u32>,
+    /// Memory for chunks that were read, in MiB [default: 64]
+    #[arg(long, global = true, env = "LARDER_CACHE_MIB", value_name = "MIB")]
+    pub cache_mib: Option<u32>,
+    /// Print JSON; a process that stays prints one line of it when it is ready
     #[arg(long, global = true)]
     pub json: bool,
 }
@@ -47,7 +57,7 @@ pub struct Serving {
     #[arg(long, env = "LARDER_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
     /// Listen beyond this machine without TLS: everybody on the way can read passwords and files
-    #[arg(long, env = "LARDER_INSECURE_HTTP")]
+    #[arg(long, env = "LARDER_INSECURE_HTTP", value_parser = BoolishValueParser::new())]
     pub insecure_http: bool,
     /// Limit of what the server sends, such as 2MiB/s, or off
     #[arg(long, env = "LARDER_LIMIT_DOWN", value_name = "RATE")]
@@ -55,9 +65,6 @@ pub struct Serving {
     /// Limit of what the server receives, such as 500KiB/s, or off
     #[arg(long, env = "LARDER_LIMIT_UP", value_name = "RATE")]
     pub limit_up: Option<String>,
-    /// Key file (64 hex digits) that encrypts what is stored; created with the store
-    #[arg(long, env = "LARDER_ENCRYPTION_KEY", value_name = "FILE")]
-    pub encryption_key: Option<PathBuf>,
     /// Go to the background once ready
     #[arg(long)]
     pub daemon: bool,
@@ -66,7 +73,7 @@ pub struct Serving {
 /// How a mount is made.
 #[derive(Args, Debug, Clone, Default)]
 pub struct Mounting {
-    /// Mount options, as mount(8) has them: ro, allow_other, allow_root
+    /// Mount options, as mount(8) has them: ro, allow_other, noexec, nosuid, nodev, sync
     #[arg(short = 'o', long = "options", value_name = "OPTIONS", value_delimiter = ',')]
     pub options: Vec<String>,
 }
@@ -109,6 +116,9 @@ pub enum Command {
     Status {
         /// A file, in a mount or in the drive
         path: Option<PathBuf>,
+        /// Show it again each second while the server runs
+        #[arg(long)]
+        watch: bool,
     },
     /// List the versions of a file or folder, deleted ones too
     Versions {

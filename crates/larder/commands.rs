@@ -1,16 +1,17 @@
 //! One function per command.
 
 use crate::args::{Cli, Command, Common, Mounting, Serving, UserCommand};
-use crate::config::{Config, StoreSettings};
+use crate::config::{Config, ServerSettings, StoreSettings};
+use crate::failure::exit_code;
 use crate::request::Request;
 use crate::run::{MountPlan, Plan};
 use crate::show::{self, Bar, Look};
 use crate::users::{PASSWORD_MAX_BYTES, made_password};
-use crate::{client, daemon, doctor, logging, mounts, run, time};
+use crate::{client, daemon, doctor, joined, logging, mounts, notify, run, time, watch};
 use clap::CommandFactory;
-use larder_core::{Error, Result};
+use larder_core::{Error, Kind, Result};
 use larder_drive::Clock;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -34,9 +35,10 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Serve { serving } => here.serve(&serving, None),
         Command::Mount { source, dir, mounting, daemon } => here.mount(source, dir, mounting, daemon),
         Command::Umount { dir } => here.umount(&dir),
-        Command::Doctor => doctor::run(&here.store(None)?, here.common.json),
+        Command::Doctor => doctor::run(&here.store()?, here.common.json),
         Command::Completions { .. } => unreachable!("answered above"),
-        other => here.ask(other).map(|()| ExitCode::SUCCESS),
+        Command::Status { watch: true, .. } => here.watch(command),
+        other => here.ask(other),
     }
 }
 
@@ -47,8 +49,13 @@ struct Here {
 }
 
 impl Here {
-    fn store(&self, encryption_key: Option<&PathBuf>) -> Result<StoreSettings> {
-        self.config.store(&self.common, encryption_key)
+    fn store(&self) -> Result<StoreSettings> {
+        self.config.store(&self.common)
+    }
+
+    /// Settings of the store in `data`, or of the usual one.
+    fn store_in(&self, data: Option<PathBuf>) -> Result<StoreSettings> {
+        self.config.store(&Common { data, ..self.common.clone() })
     }
 
     fn up(&self, dir: Option<PathBuf>, serving: &Serving, mounting: Mounting) -> Result<ExitCode> {
@@ -65,14 +72,14 @@ impl Here {
         {
             return Err(Error::io(format!("mount point {}", dir.display()), e));
         }
-        let source = self.store(None)?.data;
+        let source = self.store()?.data;
         self.serve(serving, Some(MountPlan { source, dir, options: mounting.options, optional: true }))
     }
 
     fn serve(&self, serving: &Serving, mount: Option<MountPlan>) -> Result<ExitCode> {
         let http = Some(self.config.server(serving)?);
-        let store = self.store(serving.encryption_key.as_ref())?;
-        stay(Plan { store, http, mount, admin_password: admin_password() }, serving.daemon)
+        let store = self.store()?;
+        self.stay(Plan { admin_password: admin_password(), ..self.plan(store, http, mount) }, serving.daemon)
     }
 
     fn mount(&self, source: PathBuf, dir: PathBuf, mounting: Mounting, background: bool) -> Result<ExitCode> {
@@ -80,17 +87,40 @@ impl Here {
             return Err(Error::unsupported("SOURCE is a data directory; other servers cannot be mounted"));
         }
         let data = std::path::absolute(&source).map_err(|e| Error::io(source.display().to_string(), e))?;
-        let common = Common { data: Some(data), ..self.common.clone() };
-        let store = self.config.store(&common, None)?;
+        let store = self.store_in(Some(data))?;
         let dir = std::path::absolute(&dir).map_err(|e| Error::io(dir.display().to_string(), e))?;
         let options = mounting.options;
         let request = Request::Mount { source: source.clone(), dir: dir.clone(), options: options.clone() };
         if !daemon::is_child() && client::ask_lasting(&store, &request)?.is_some() {
-            println!("Mounted  {} (by the server that has {} open)", dir.display(), source.display());
-            return Ok(ExitCode::SUCCESS);
+            let line =
+                format!("Mounted  {} (by the server that has {} open)", dir.display(), source.display());
+            self.say(&line, &json!({ "ready": true, "mount": dir, "by_server": true }));
+            let stays = notify::is_listening() && !background;
+            return if stays { joined::stay(&store, &dir) } else { Ok(()) }.map(|()| ExitCode::SUCCESS);
         }
         let mount = Some(MountPlan { source, dir, options, optional: false });
-        stay(Plan { store, http: None, mount, admin_password: None }, background)
+        self.stay(self.plan(store, None, mount), background)
+    }
+
+    fn plan(&self, store: StoreSettings, http: Option<ServerSettings>, mount: Option<MountPlan>) -> Plan {
+        let usual = self.store_in(None).is_ok_and(|usual| usual.data == store.data);
+        let command = if usual { "larder".into() } else { format!("larder --data {}", store.data.display()) };
+        Plan { store, http, mount, admin_password: None, command, json: self.common.json }
+    }
+
+    fn stay(&self, plan: Plan, background: bool) -> Result<ExitCode> {
+        if background && !daemon::is_child() {
+            return daemon::start();
+        }
+        if daemon::is_child() {
+            daemon::detach();
+        }
+        run::run(plan).map(|()| ExitCode::SUCCESS)
+    }
+
+    /// Says something to people, or to programs.
+    fn say(&self, line: &str, value: &Value) {
+        if self.common.json { println!("{value}") } else { println!("{line}") }
     }
 
     fn umount(&self, dir: &Path) -> Result<ExitCode> {
@@ -98,8 +128,7 @@ impl Here {
         let found = mounts::list()?.into_iter().rev().find(|mount| mount.dir == dir);
         let mount =
             found.ok_or_else(|| Error::not_found(format!("{} is no mount of Larder", dir.display())))?;
-        let common = Common { data: Some(mount.source), ..self.common.clone() };
-        let store = self.config.store(&common, None)?;
+        let store = self.store_in(Some(mount.source))?;
         // The process that serves it knows when the last write is committed.
         match client::ask_running(&store, &Request::Umount { dir: dir.clone() }) {
             Ok(Some(_)) => {}
@@ -109,14 +138,23 @@ impl Here {
                 larder_fuse::unmount(&dir)?;
             }
         }
+        if self.common.json {
+            println!("{}", json!({ "dir": dir }));
+        }
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Asks whoever has the drive open, and shows the answer.
-    fn ask(&self, command: Command) -> Result<()> {
+    /// Shows the answer again and again while a server runs.
+    fn watch(&self, command: Command) -> Result<ExitCode> {
         let asked = Asked::of(command)?;
-        let data = asked.source.or_else(|| self.common.data.clone());
-        let store = self.config.store(&Common { data, ..self.common.clone() }, None)?;
+        let store = self.store_in(asked.source.or_else(|| self.common.data.clone()))?;
+        watch::run(&store, &asked.request, self.common.json).map(|()| ExitCode::SUCCESS)
+    }
+
+    /// Asks whoever has the drive open, and shows the answer.
+    fn ask(&self, command: Command) -> Result<ExitCode> {
+        let asked = Asked::of(command)?;
+        let store = self.store_in(asked.source.or_else(|| self.common.data.clone()))?;
         let bar = Bar::default();
         let mut answer = client::ask(&store, asked.request, &|step| bar.show(&step))?;
         bar.end();
@@ -126,9 +164,11 @@ impl Here {
         show::answer(&answer, &asked.look, self.common.json);
         match answer["damaged"].as_array() {
             Some(damaged) if !damaged.is_empty() => {
-                Err(Error::corrupt("stored bytes are not what was stored"))
+                eprintln!("larder: stored bytes are not what was stored");
+                eprintln!("hint: put these files again, or restore an earlier version of them");
+                Ok(ExitCode::from(exit_code(Kind::Corrupt)))
             }
-            _ => Ok(()),
+            _ => Ok(ExitCode::SUCCESS),
         }
     }
 }
@@ -146,7 +186,7 @@ struct Asked {
 impl Asked {
     fn of(command: Command) -> Result<Asked> {
         Ok(match command {
-            Command::Status { path: Some(path) } => {
+            Command::Status { path: Some(path), .. } => {
                 Asked::about(&path, Look::Fields, |path| Request::Status { path: Some(path) })?
             }
             Command::Versions { path } => {
@@ -158,7 +198,7 @@ impl Asked {
                 let look = Look::Line(&["Restored ", "path"]);
                 Asked::about(&path, look, |path| Request::Restore { path, version, at_ns })?
             }
-            Command::Status { path: None } => Asked::plain(Request::Status { path: None }),
+            Command::Status { path: None, .. } => Asked::plain(Request::Status { path: None }),
             Command::Gc => Asked::plain(Request::Gc),
             Command::Scrub { rate } => Asked::plain(Request::Scrub { rate }),
             Command::Rebuild => Asked::plain(Request::Rebuild),
@@ -206,16 +246,6 @@ fn password(from_stdin: bool) -> Result<(String, Option<String>)> {
     let read = std::io::stdin().take(PASSWORD_MAX_BYTES as u64 + 2).read_to_string(&mut text);
     read.map_err(|e| Error::invalid("password from standard input").because(e))?;
     Ok((text.trim_end_matches(['\n', '\r']).to_string(), None))
-}
-
-fn stay(plan: Plan, background: bool) -> Result<ExitCode> {
-    if background && !daemon::is_child() {
-        return daemon::start();
-    }
-    if daemon::is_child() {
-        daemon::detach();
-    }
-    run::run(plan).map(|()| ExitCode::SUCCESS)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the binary is where the environment is read")]

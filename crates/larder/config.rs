@@ -128,22 +128,23 @@ impl Config {
     ///
     /// # Errors
     /// `Invalid` where there is no home directory to default to, or a number is out of bounds.
-    pub fn store(&self, common: &Common, encryption_key: Option<&PathBuf>) -> Result<StoreSettings> {
+    pub fn store(&self, common: &Common) -> Result<StoreSettings> {
         let data = common.data.clone().or_else(|| self.file.data.clone()).or_else(default_data);
         let data = data.ok_or_else(|| Error::invalid("--data is needed: this user has no home directory"))?;
         let data = std::path::absolute(&data).map_err(|e| Error::io(data.display().to_string(), e))?;
-        let days = self.file.history_days.unwrap_or(30);
+        let days = common.history_days.or(self.file.history_days).unwrap_or(30);
         if days > HISTORY_DAYS_MAX {
-            let origin = self.origin(false, "history-days");
+            let origin = self.origin(common.history_days.is_some(), "history-days");
             return Err(Error::invalid(format!("{origin}: at most {HISTORY_DAYS_MAX}")));
         }
-        let cache_mib = self.file.cache_mib.unwrap_or(64);
+        let cache_mib = common.cache_mib.or(self.file.cache_mib).unwrap_or(64);
         if !(8..=1 << 20).contains(&cache_mib) {
-            return Err(Error::invalid(format!("{}: 8 to 1048576", self.origin(false, "cache-mib"))));
+            let origin = self.origin(common.cache_mib.is_some(), "cache-mib");
+            return Err(Error::invalid(format!("{origin}: 8 to 1048576")));
         }
         Ok(StoreSettings {
             data,
-            encryption_key: encryption_key.cloned().or_else(|| self.file.encryption_key.clone()),
+            encryption_key: common.encryption_key.clone().or_else(|| self.file.encryption_key.clone()),
             history_ns: i64::from(days) * 24 * 3600 * 1_000_000_000,
             cache_bytes: cache_mib as usize * (1 << 20),
         })

@@ -39,7 +39,9 @@ pub fn start() -> Result<ExitCode> {
         stdout.read_to_string(&mut said).map_err(failed)?;
     }
     let _ = std::io::stdout().write_all(said.as_bytes());
-    if said.lines().any(|line| line.starts_with("Ready")) {
+    // What a server says when it is ready, to people or in JSON, where quotes inside of a text are escaped.
+    let ready = |line: &str| line.starts_with("Ready") || line.contains("\"ready\":true");
+    if said.lines().any(ready) {
         return Ok(ExitCode::SUCCESS);
     }
     let status = child.wait().map_err(failed)?;

@@ -45,12 +45,15 @@ fn data(data: &Path) -> Finding {
     let about = "data";
     let shown = data.display();
     let nearest = data.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
-    let writable = rustix::fs::access(nearest, rustix::fs::Access::WRITE_OK).is_ok();
+    let writable = nearest.is_dir() && rustix::fs::access(nearest, rustix::fs::Access::WRITE_OK).is_ok();
     let what = match (writable, data.join("superblock").exists()) {
         (true, true) => format!("{shown} holds a drive"),
         (true, false) => format!("{shown} holds no drive yet; the first start makes one"),
         (false, _) => {
-            format!("{} may not be written: choose another --data, or change its owner", nearest.display())
+            format!(
+                "{} is no directory that may be written: choose another --data, or change its owner",
+                nearest.display()
+            )
         }
     };
     Finding { about, well: writable, what }

@@ -12,6 +12,18 @@ pub fn notify(state: &str) {
     }
 }
 
+/// Says that the service is ready, and in a line what it does.
+pub fn ready(status: &str) {
+    // A name may hold a line end, which would begin another assignment.
+    notify(&format!("READY=1\nSTATUS={}", status.replace('\n', " ")));
+}
+
+/// Says whether somebody listens.
+#[expect(clippy::disallowed_methods, reason = "the binary is where the environment is read")]
+pub fn is_listening() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 #[expect(clippy::disallowed_methods, reason = "the binary is where the environment is read")]
 fn try_notify(state: &str) -> std::io::Result<()> {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };

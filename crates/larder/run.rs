@@ -8,11 +8,12 @@ use crate::metrics::Metrics;
 use crate::mounting::Mounts;
 use crate::operator::{Operator, Serving};
 use crate::pages::{self, Shown};
+use crate::ready::Ready;
 use crate::shaping::Shaper;
 use crate::stream::Shapers;
 use crate::tls::Tls;
 use crate::web::Web;
-use crate::{actor, control, daemon, limits, notify, users};
+use crate::{actor, control, limits, notify, users};
 use larder_core::{Error, Kind, Result};
 use larder_dav::DavService;
 use std::path::PathBuf;
@@ -47,6 +48,10 @@ pub struct Plan {
     pub mount: Option<MountPlan>,
     /// The password of the first user, if it is not to be made.
     pub admin_password: Option<String>,
+    /// How commands on this drive begin.
+    pub command: String,
+    /// Tell of the start in JSON.
+    pub json: bool,
 }
 
 /// A mount to make.
@@ -83,22 +88,25 @@ async fn serve(plan: Plan) -> Result<()> {
     // What is wrong with the settings is told before anything is made.
     let tls = plan.http.as_ref().and_then(|http| http.tls.clone()).map(Tls::load).transpose()?.map(Arc::new);
     let opened = Opened::open(&plan.store)?;
-    let mut said = Vec::new();
+    let mut ready = Ready { data: data.clone(), command: plan.command, ..Ready::default() };
     let door = match &plan.http {
-        Some(http) => Some(open_door(http, tls.clone(), &opened, plan.admin_password, &mut said).await?),
+        Some(http) => Some(open_door(http, tls.clone(), &opened, plan.admin_password, &mut ready).await?),
         None => None,
     };
     let mounts = Mounts::default();
     if let Some(mount) = &plan.mount {
         match mounts.add(&opened.drive, &mount.source, &mount.dir, &mount.options) {
-            Ok(()) => said.push(format!("Mounted  {}", mount.dir.display())),
+            Ok(()) => ready.mount = Some(mount.dir.clone()),
             Err(error) if mount.optional && error.kind() == Kind::Unsupported => {
-                said.push(format!("No mount: {error}. Files are served over WebDAV all the same."));
+                ready.no_mount = Some(error.to_string());
+            }
+            // What FUSE's own program or the kernel does not allow.
+            Err(error) if mount.optional && error.kind() == Kind::Denied => {
+                ready.no_mount = Some(format!("{error}; give a DIR of your own, and see `larder doctor`"));
             }
             Err(error) => return Err(error),
         }
     }
-    said.push(format!("Data     {}", data.display()));
     let socket = control::listen(&data)?;
     let serving = Serving {
         url: door.as_ref().map(|door| door.url.clone()),
@@ -108,7 +116,7 @@ async fn serve(plan: Plan) -> Result<()> {
     };
     let operator = Arc::new(Operator::serving(opened, serving));
     let tasks = Tasks::start(door, socket, operator.clone());
-    ready(&said, &data)?;
+    ready.say(plan.json)?;
     let until = signals.until_told(tls, operator.clone(), plan.http.is_none()).await;
     end(tasks, operator).await.and(until)
 }
@@ -128,7 +136,7 @@ async fn open_door(
     tls: Option<Arc<Tls>>,
     opened: &Opened,
     admin_password: Option<String>,
-    said: &mut Vec<String>,
+    ready: &mut Ready,
 ) -> Result<Door> {
     let drive = &opened.drive;
     let listener = TcpListener::bind(http.listen).await.map_err(|e| {
@@ -137,10 +145,8 @@ async fn open_door(
     })?;
     let address = listener.local_addr().map_err(|e| Error::io("address of the listener", e))?;
     let url = format!("{}://{address}/dav/home/", if tls.is_some() { "https" } else { "http" });
-    if let Some(password) = users::ensure_admin(drive, admin_password)? {
-        said.push(format!("User     {}, password {password} (shown only now)", users::ADMIN));
-    }
-    said.push(format!("WebDAV   {url}"));
+    ready.password = users::ensure_admin(drive, admin_password)?;
+    ready.url = Some(url.clone());
     let saved = limits::saved(drive)?;
     let shapers = Shapers {
         down: Shaper::new(http.limit_down.or(saved.down).flatten()),
@@ -195,16 +201,6 @@ impl Tasks {
             let _ = task.await;
         }
     }
-}
-
-/// Says that everything is there.
-fn ready(said: &[String], data: &std::path::Path) -> Result<()> {
-    for line in said {
-        println!("{line}");
-    }
-    println!("Ready. Ctrl-C ends it.");
-    notify::notify(&format!("READY=1\nSTATUS={}", said.join("; ")));
-    if daemon::is_child() { daemon::let_go(&data.join("larder.log")) } else { Ok(()) }
 }
 
 /// Drops what is too old and not referred to, once a day.
@@ -295,13 +291,13 @@ async fn end(tasks: Tasks, operator: Arc<Operator>) -> Result<()> {
     operator.opened().maintenance.hurry();
     let socket = control::socket_path(operator.opened().data());
     tasks.end().await;
+    // While the lock of the data directory is held: afterwards the socket there may be a successor's.
+    let _ = std::fs::remove_file(socket);
     let closing = tokio::task::spawn_blocking(move || {
         if let Some(mounts) = operator.mounts() {
             mounts.end();
         }
         operator.opened().close()
     });
-    let closed = closing.await.unwrap_or_else(|_| Err(Error::corrupt("closing the store failed")));
-    let _ = std::fs::remove_file(socket);
-    closed
+    closing.await.unwrap_or_else(|_| Err(Error::corrupt("closing the store failed")))
 }

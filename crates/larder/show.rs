@@ -24,48 +24,56 @@ pub enum Look {
 pub fn answer(answer: &Value, look: &Look, json: bool) {
     if json {
         println!("{answer:#}");
-        return;
+    } else {
+        print!("{}", text(answer, look));
     }
+}
+
+/// `answer` as people read it, in whole lines.
+pub fn text(answer: &Value, look: &Look) -> String {
+    let mut out = String::new();
     match look {
-        Look::Fields => fields(answer, ""),
-        Look::Line(words) => line(answer, words),
-        Look::Versions => table(answer, &["version", "modified", "size_bytes", "kind", "until"]),
-        Look::Users => table(answer, &["name", "role"]),
+        Look::Fields => fields(answer, "", &mut out),
+        Look::Line(words) => line(answer, words, &mut out),
+        Look::Versions => table(answer, &["version", "modified", "size_bytes", "kind", "until"], &mut out),
+        Look::Users => table(answer, &["name", "role"], &mut out),
     }
+    out
 }
 
-fn line(answer: &Value, words: &[&str]) {
-    let mut text = String::new();
+fn line(answer: &Value, words: &[&str], out: &mut String) {
     for (index, word) in words.iter().enumerate() {
-        text += &if index % 2 == 0 { (*word).to_string() } else { cell(word, &answer[*word]) };
+        *out += &if index % 2 == 0 { (*word).to_string() } else { cell(word, &answer[*word]) };
     }
-    println!("{text}");
+    out.push('\n');
     if let Some(password) = answer["password"].as_str() {
-        println!("Password {password} (shown only now)");
+        *out += &format!("Password {password} (shown only now)\n");
     }
 }
 
-fn fields(answer: &Value, indent: &str) {
+fn fields(answer: &Value, indent: &str, out: &mut String) {
     let Some(object) = answer.as_object() else { return };
     let shown: Vec<_> = object.iter().filter(|(_, value)| !value.is_null()).collect();
     let width = shown.iter().map(|(key, _)| label(key).len()).max().unwrap_or(0);
     for (key, value) in shown {
         match value {
             Value::Object(_) => {
-                println!("{indent}{}", label(key));
-                fields(value, &format!("{indent}  "));
+                *out += &format!("{indent}{}\n", label(key));
+                fields(value, &format!("{indent}  "), out);
             }
-            Value::Array(items) if items.is_empty() => println!("{indent}{:width$}  none", label(key)),
+            Value::Array(items) if items.is_empty() => {
+                *out += &format!("{indent}{:width$}  none\n", label(key));
+            }
             Value::Array(items) => {
-                println!("{indent}{}", label(key));
-                items.iter().for_each(|item| println!("{indent}  {}", cell(key, item)));
+                *out += &format!("{indent}{}\n", label(key));
+                items.iter().for_each(|item| *out += &format!("{indent}  {}\n", cell(key, item)));
             }
-            _ => println!("{indent}{:width$}  {}", label(key), cell(key, value)),
+            _ => *out += &format!("{indent}{:width$}  {}\n", label(key), cell(key, value)),
         }
     }
 }
 
-fn table(answer: &Value, columns: &[&str]) {
+fn table(answer: &Value, columns: &[&str], out: &mut String) {
     let rows = answer.as_array().map(Vec::as_slice).unwrap_or_default();
     let head: Vec<String> = columns.iter().map(|column| label(column)).collect();
     let body = rows.iter().map(|row| columns.iter().map(|column| cell(column, &row[*column])).collect());
@@ -75,7 +83,8 @@ fn table(answer: &Value, columns: &[&str]) {
     for line in &lines {
         let cells: Vec<String> =
             line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        println!("{}", cells.join("  ").trim_end());
+        *out += cells.join("  ").trim_end();
+        out.push('\n');
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who is let in, and how often somebody may try.
 
 use crate::support::http::{self, Client};
-use crate::support::server::Place;
+use crate::support::server::{PASSWORD, Place};
 use std::io::Write;
 
 #[test]
@@ -17,8 +17,25 @@ fn first_start_shows_a_password_once() {
     let mut client = Client::new(address.parse().expect("an address"), "admin", password);
     client.ok("PUT", "/dav/home/x", &[], b"x");
     super::background::end(&place);
+    let mut command = place.command(&["serve", "--listen", "127.0.0.1:0", "--daemon"]);
+    let second = crate::support::process::run(command.env_remove("LARDER_ADMIN_PASSWORD"), 60).ok();
+    assert!(second.stdout.contains("WebDAV"), "{second}");
+    assert!(!second.stdout.contains("password") && !second.stdout.contains(password), "{second}");
+    super::background::end(&place);
+}
+
+#[test]
+fn many_first_requests_at_once_are_let_in() {
+    let place = Place::new();
     let server = place.start();
-    assert!(!place.log().contains(password));
+    let address = server.address();
+    let one =
+        || Client::new(address, "admin", PASSWORD).send("PROPFIND", "/dav/home/", &[("depth", "0")], b"");
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..16).map(|_| scope.spawn(one)).collect();
+        threads.into_iter().map(|t| t.join().expect("a request").expect("an answer").status).collect()
+    });
+    assert_eq!(statuses, [207; 16]);
     assert!(server.stop().success());
 }
 

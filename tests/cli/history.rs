@@ -28,6 +28,15 @@ fn versions_and_deleted_files_come_back() {
     // And the same without a server.
     let versions = place.json(&["versions", "note.txt"], 60);
     assert!(versions.as_array().expect("a list").len() >= 4, "{versions}");
+    let server = place.start();
+    server.client().ok("PUT", "/dav/home/at.txt", &[], b"first");
+    let between = jiff::Timestamp::now().to_string();
+    server.client().ok("PUT", "/dav/home/at.txt", &[], b"second");
+    place.run(&["restore", "/at.txt", "--at", &between], 60).ok();
+    assert_eq!(server.client().ok("GET", "/dav/home/at.txt", &[], b"").text(), "first");
+    assert_eq!(place.run(&["restore", "/at.txt", "--at", "1h"], 60).code(), 1, "it was not there then");
+    assert!(server.stop().success());
+
     let missing = place.run(&["restore", "/nothing"], 60);
     assert_eq!(missing.code(), 1, "{missing}");
     let bad = place.run(&["restore", "/note.txt", "--at", "yesterday"], 60);

@@ -1,7 +1,7 @@
 //! What a server does beside serving files: start, status, end, messages whose length is in doubt.
 
-use crate::support::http;
-use crate::support::server::Place;
+use crate::support::server::{LARDER, Place, Speaking};
+use crate::support::{http, lacking, process, skip};
 use std::io::{Read, Write};
 use std::path::Path;
 
@@ -114,4 +114,70 @@ fn doctor_finds_a_directory_that_cannot_be_used() {
         |name: &str| findings.as_array().expect("a list").iter().find(|f| f["about"] == name).cloned();
     assert_eq!(about("data").expect("looked at")["well"], true);
     assert_eq!(about("server").expect("looked at")["what"], "does not run");
+
+    let file = place.path("file");
+    std::fs::write(&file, "in the way").expect("a file");
+    let unusable = file.join("data").display().to_string();
+    let mut command = std::process::Command::new(LARDER);
+    let wrong = process::run(command.args(["doctor", "--data", &unusable]), 60);
+    assert_eq!(wrong.code(), 1, "{wrong}");
+    let line = wrong.stdout.lines().find(|line| line.starts_with("WRONG data")).expect("it is found");
+    assert!(line.contains("choose another --data"), "{line}");
+}
+
+#[test]
+fn watch_shows_the_status_again_and_again() {
+    let place = Place::new();
+    let server = place.start();
+    let watching = Speaking::start(&mut place.command(&["status", "--watch", "--json"]));
+    for _ in 0..2 {
+        let status: serde_json::Value = serde_json::from_str(&watching.line(60)).expect("a line of JSON");
+        assert_eq!(status["pid"], server.id());
+    }
+    drop(watching);
+    assert!(server.stop().success());
+    let alone = place.run(&["status", "--watch"], 60);
+    assert_eq!(alone.code(), 75, "{alone}");
+}
+
+#[test]
+fn log_has_what_the_filter_asks_for() {
+    let place = Place::new().with(&["--log", "larder_store=info"]);
+    assert!(place.start().stop().success());
+    assert!(place.log().lines().any(|line| line.contains("INFO") && line.contains("log replayed")));
+    let quiet = Place::new();
+    assert!(quiet.start().stop().success());
+    assert_eq!(quiet.log(), "");
+}
+
+#[test]
+fn start_is_told_in_json() {
+    let place = Place::new();
+    let server = Speaking::start(&mut place.command(&["serve", "--listen", "127.0.0.1:0", "--json"]));
+    let ready: serde_json::Value = serde_json::from_str(&server.line(60)).expect("a line of JSON");
+    assert_eq!((&ready["ready"], ready["data"].as_str()), (&true.into(), place.data().to_str()));
+    assert!(ready["url"].as_str().is_some_and(|url| url.starts_with("http://127.0.0.1:")), "{ready}");
+    let other = Place::new();
+    let started = other.run(&["serve", "--listen", "127.0.0.1:0", "--json", "--daemon"], 60).ok();
+    assert!(started.stdout.contains("\"ready\":true"), "{started}");
+    super::background::end(&other);
+}
+
+#[test]
+fn long_work_shows_a_bar_on_a_terminal() {
+    if let Some(why) = lacking(false, &["script"]) {
+        return skip(&why);
+    }
+    let place = Place::new();
+    let server = place.start();
+    server.client().ok("PUT", "/dav/home/f", &[], &vec![7; 40 << 20]);
+    let data = place.data().display().to_string();
+    let command = format!("{LARDER} scrub --rate 30MiB/s --data {data}");
+    let file = place.path("typescript").display().to_string();
+    let mut script = std::process::Command::new("script");
+    let done = process::run(script.args(["-qec", &command, &file]).env("TERM", "xterm"), 120).ok();
+    assert!(done.stdout.contains("Scrubbing"), "{done}");
+    let piped = place.run(&["scrub"], 120).ok();
+    assert!(!piped.stderr.contains("Scrubbing"), "{piped}");
+    assert!(server.stop().success());
 }

@@ -110,6 +110,11 @@ impl Running {
         self.ended.recv_timeout(wait).is_ok()
     }
 
+    /// Sends a signal to the program.
+    pub fn signal(&self, number: i32) {
+        signal(self.group, number);
+    }
+
     /// Kills the program and everything that it started.
     pub fn kill(&self) {
         signal(-self.group, libc::SIGKILL);

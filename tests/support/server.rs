@@ -41,6 +41,11 @@ impl Speaking {
         Speaking { id, ended: Some(reaped(child)), lines }
     }
 
+    /// The process.
+    pub fn id(&self) -> i32 {
+        self.id
+    }
+
     /// The next line, which must come within `limit_s` seconds.
     #[track_caller]
     pub fn line(&self, limit_s: u64) -> String {
@@ -263,8 +268,14 @@ impl Server {
 
     /// Ends it with SIGTERM and returns how it ended.
     #[track_caller]
-    pub fn stop(mut self) -> ExitStatus {
+    pub fn stop(self) -> ExitStatus {
         signal(self.id(), libc::SIGTERM);
+        self.ended()
+    }
+
+    /// Returns how it ended, once it has.
+    #[track_caller]
+    pub fn ended(mut self) -> ExitStatus {
         let ended = self.process.ended.take().expect("taken once").recv_timeout(STOPPED_WITHIN);
         let status = ended.expect("the server ends when told to").expect("a child can be waited for");
         assert!(status.success(), "the server ended with {status}");
