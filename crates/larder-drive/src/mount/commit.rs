@@ -39,27 +39,37 @@ impl WorkingFile {
     /// `NoSpace` and those of the store; what was written stays readable and uncommitted.
     pub fn commit(&self, durability: Durability) -> Result<bool> {
         let _turn = self.turn.lock();
-        if self.data.lock().is_clean() || self.is_deleted()? {
+        if self.data.lock().is_clean() {
             return Ok(false);
         }
+        // Before the look: what is current then is not purged.
         let hold = self.shared.drive.hold();
+        if self.is_deleted()? {
+            return Ok(false);
+        }
         let snapshot = self.snapshot()?;
         let published = self.store(&snapshot).and_then(|manifest| {
             let chunks = self.shared.drive.chunks();
             let head = manifest.to_head(|id, page| chunks.put(&snapshot.lease, &id, page).map(drop))?;
-            self.publish(&snapshot, &head, durability)?;
-            Ok((manifest, head))
+            let is_there = self.publish(&snapshot, &head, durability)?;
+            Ok((manifest, is_there.then_some(head)))
         });
-        let (manifest, head) = match published {
-            Ok(done) => done,
+        match published {
+            Ok((manifest, Some(head))) => {
+                *self.hold.lock() = hold;
+                self.committed(snapshot, manifest, head);
+                Ok(true)
+            }
+            // The catalog does not refer to its chunks: it stays uncommitted, and its lease holds them.
+            Ok((manifest, None)) => {
+                self.based(&snapshot, manifest);
+                Ok(false)
+            }
             Err(error) => {
                 self.undo();
-                return Err(error);
+                Err(error)
             }
-        };
-        *self.hold.lock() = hold;
-        self.committed(snapshot, manifest, head);
-        Ok(true)
+        }
     }
 
     /// Stores what was written as chunks without publishing it, so that maps and staging stay small.
@@ -150,14 +160,15 @@ impl WorkingFile {
         Ok(manifest)
     }
 
-    fn publish(&self, snapshot: &Snapshot, head: &Head, durability: Durability) -> Result<()> {
+    /// Returns whether there was a node to publish it in.
+    fn publish(&self, snapshot: &Snapshot, head: &Head, durability: Durability) -> Result<bool> {
         let op = Op::SetContent { node: self.id, head: head.clone(), mtime: snapshot.mtime };
         let actor = Actor::new(Door::Mount, 0, 0, String::new());
         // Locks were asked when the file was opened for writing; nobody gets one since.
         match self.shared.drive.commit_unchecked(&actor, Vec::new(), vec![op], durability) {
-            Ok(_) => Ok(()),
-            // Removed since the look at the start: as above, nobody is left to see it.
-            Err(error) if error.kind() == Kind::NotFound => Ok(()),
+            Ok(_) => Ok(true),
+            // A draft removed since the look at the start: nobody is left to see it.
+            Err(error) if error.kind() == Kind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -160,15 +160,44 @@ impl Data {
         self.size = self.size.max(piece.end());
     }
 
-    /// Stages `bytes` at `at`; not over the stream.
+    /// Stages `bytes` at `at`, also behind the end; not over the stream.
     ///
     /// # Errors
     /// Those of the staging area; then nothing changed.
     pub fn stage(&mut self, at: u64, bytes: &[u8]) -> Result<()> {
         self.staging.write(at, bytes)?;
         self.staged_since += bytes.len() as u64;
+        if at > self.size {
+            self.cover(Piece { at: self.size, len: at - self.size, source: Source::Hole });
+        }
         self.cover(Piece { at, len: bytes.len() as u64, source: Source::Staged });
         Ok(())
+    }
+
+    /// Writes bytes that end in the stream or behind it, without waiting; false where there is no memory for them.
+    ///
+    /// # Errors
+    /// Those of the staging area, for bytes that begin before the stream; then nothing changed.
+    pub fn write_to_stream(&mut self, at: u64, bytes: &[u8]) -> Result<bool> {
+        let Some(stream) = &mut self.stream else { return Ok(false) };
+        let (start, end) = (stream.start(), stream.end());
+        let split = |border: u64| border.saturating_sub(at).min(bytes.len() as u64) as usize;
+        let (below, inside, behind) =
+            (&bytes[..split(start)], &bytes[split(start)..split(end)], &bytes[split(end)..]);
+        if !behind.is_empty() && !stream.append(behind) {
+            return Ok(false);
+        }
+        let staged = if below.is_empty() { Ok(()) } else { self.stage(at, below) };
+        let Some(stream) = &mut self.stream else { return Ok(false) };
+        if let Err(error) = staged {
+            stream.truncate(end);
+            return Err(error);
+        }
+        if !inside.is_empty() {
+            stream.overwrite(at.max(start), inside);
+        }
+        self.size = self.size.max(stream.end());
+        Ok(true)
     }
 
     /// Says whether more than `max` bytes are staged; looks closely only once in `max` staged bytes.
@@ -248,7 +277,7 @@ impl Data {
     /// Makes the file `size` bytes long; nothing may be being cut.
     ///
     /// # Errors
-    /// Those of the staging area, where the stream has to end; then nothing changed.
+    /// Those of the staging area, where it grows and the stream has to end; then nothing changed.
     pub fn resize(&mut self, size: u64) -> Result<()> {
         if size > self.size {
             self.end_stream()?;

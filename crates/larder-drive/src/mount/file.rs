@@ -84,7 +84,7 @@ impl WorkingFile {
         let mut data = self.data.lock();
         if self.stale.load(Ordering::Acquire) && data.is_clean() {
             self.stale.store(false, Ordering::Release);
-            self.follow(&mut data)?;
+            self.follow(&mut data).inspect_err(|_| self.stale.store(true, Ordering::Release))?;
         }
         while data.manifest.is_none() {
             let head = data.head.clone();
@@ -111,21 +111,40 @@ impl WorkingFile {
         }
     }
 
-    /// Waits until no block of the stream is being cut.
+    /// As [`WorkingFile::ready`], for a change that may make the map longer: stores the changes before where there are
+    /// too many.
+    ///
+    /// # Errors
+    /// Those of reading the manifest, and of storing.
+    pub fn ready_to_change(&self) -> Result<Locked<'_>> {
+        let mut data = self.ready()?;
+        if data.live.len() > RUNS_MAX || data.has_staged(STAGED_MAX_BYTES) {
+            drop(data);
+            self.consolidate()?;
+            data = self.ready()?;
+        }
+        Ok(data)
+    }
+
+    /// Waits until nobody is cutting a block of the stream. One that could not be stored stays, in memory.
+    pub fn wait_for_cut(&self, data: &mut Locked<'_>) {
+        while data.stream.as_ref().is_some_and(|stream| stream.in_flight) {
+            self.settled.wait(data);
+        }
+    }
+
+    /// Waits until every full block of the stream has been cut.
     ///
     /// # Errors
     /// Those of storing chunks, where that failed before and fails again.
     pub fn settle(&self, data: &mut Locked<'_>) -> Result<()> {
-        while let Some(stream) = &mut data.stream {
-            if stream.in_flight {
-                self.settled.wait(data);
-            } else if let Some(block) = stream.retry() {
-                self.cut_here(data, block)?;
-            } else {
-                break;
+        loop {
+            self.wait_for_cut(data);
+            match data.stream.as_mut().and_then(Stream::retry) {
+                Some(block) => self.cut_here(data, block)?,
+                None => return Ok(()),
             }
         }
-        Ok(())
     }
 
     /// Cuts a block on this thread.
@@ -172,27 +191,17 @@ impl WorkingFile {
     }
 
     fn write_one(self: &Arc<Self>, at: Option<u64>, bytes: &[u8]) -> Result<()> {
-        let mut data = self.ready()?;
-        if data.live.len() > RUNS_MAX || data.has_staged(STAGED_MAX_BYTES) {
-            drop(data);
-            self.consolidate()?;
-            data = self.ready()?;
-        }
-        self.write_part(&mut data, at, bytes)?;
-        self.changed(&mut data);
-        Ok(())
-    }
-
-    fn write_part(self: &Arc<Self>, data: &mut Locked<'_>, at: Option<u64>, bytes: &[u8]) -> Result<()> {
+        let data = &mut self.ready_to_change()?;
         let mut has_memory = true;
         loop {
             let at = at.unwrap_or(data.size);
             let end = at.checked_add(bytes.len() as u64).filter(|end| *end <= SIZE_MAX_BYTES);
             let end = end.ok_or_else(|| too_big("write"))?;
             if at > data.size {
-                self.settle(data)?;
+                self.wait_for_cut(data);
                 if at > data.size {
-                    data.resize(at)?;
+                    data.end_stream()?;
+                    return self.stage(data, at, bytes);
                 }
                 continue;
             }
@@ -201,10 +210,10 @@ impl WorkingFile {
                     has_memory = self.start_stream(data)?;
                     continue;
                 }
-                return data.stage(at, bytes);
+                return self.stage(data, at, bytes);
             };
             if end <= stream.start() {
-                return data.stage(at, bytes);
+                return self.stage(data, at, bytes);
             }
             if stream.is_cutting()
                 && (at < stream.filling_start() || (stream.is_full() && end > stream.end()))
@@ -212,7 +221,8 @@ impl WorkingFile {
                 self.settle(data)?;
             } else if stream.is_full() && end > stream.end() {
                 self.hand_on(data)?;
-            } else if write_to_stream(data, at, bytes)? {
+            } else if data.write_to_stream(at, bytes)? {
+                self.changed(data);
                 if data.stream.as_ref().is_some_and(|stream| stream.is_full() && !stream.is_cutting()) {
                     // Should storing fail, the next write or commit says so; these bytes are kept.
                     let _ = self.hand_on(data);
@@ -226,8 +236,16 @@ impl WorkingFile {
         }
     }
 
+    fn stage(&self, data: &mut Data, at: u64, bytes: &[u8]) -> Result<()> {
+        data.stage(at, bytes)?;
+        self.changed(data);
+        Ok(())
+    }
+
     /// Has a full block cut, elsewhere where somebody is free.
     fn hand_on(self: &Arc<Self>, data: &mut Locked<'_>) -> Result<()> {
+        // Cutting unlocks the data: a commit under way must not take the stream for the one that it stored.
+        data.generation += 1;
         let lease = self.lease(data);
         let budget = data.budget.clone();
         let Some(stream) = &mut data.stream else { return Ok(()) };
@@ -273,14 +291,15 @@ impl WorkingFile {
         }
         let mut data = self.ready()?;
         if size != data.size {
-            self.settle(&mut data)?;
+            // Bytes that go need no space: a block that could not be stored is not tried again.
+            self.wait_for_cut(&mut data);
             data.resize(size)?;
         }
         self.changed(&mut data);
         Ok(())
     }
 
-    /// Notes a change of the data.
+    /// Notes a change of the data, before anything unlocks it: a commit that ends then must see that there is more.
     pub fn changed(&self, data: &mut Data) {
         data.generation += 1;
         self.live.lock().wrote(data.size, data.size - data.hole_bytes, self.shared.drive.now());
@@ -346,26 +365,6 @@ impl WorkingFile {
         out.push(body.slice(skip as usize..skip as usize + piece.len as usize));
         Ok(())
     }
-}
-
-/// Writes bytes that end in the stream or behind it, without waiting; false where there is no memory for them.
-fn write_to_stream(data: &mut Data, at: u64, bytes: &[u8]) -> Result<bool> {
-    let Some(stream) = &mut data.stream else { return Ok(false) };
-    let (start, end) = (stream.start(), stream.end());
-    let split = |border: u64| border.saturating_sub(at).min(bytes.len() as u64) as usize;
-    let (below, inside, behind) =
-        (&bytes[..split(start)], &bytes[split(start)..split(end)], &bytes[split(end)..]);
-    if !behind.is_empty() && !stream.append(behind) {
-        return Ok(false);
-    }
-    data.size = data.size.max(stream.end());
-    if !inside.is_empty() {
-        stream.overwrite(at.max(start), inside);
-    }
-    if !below.is_empty() {
-        data.stage(at, below)?;
-    }
-    Ok(true)
 }
 
 /// An error that a mount answers with EFBIG.

@@ -5,6 +5,7 @@ use super::layer::{Piece, Source};
 use super::{Allocate, Handle, Mount, Seek};
 use bytes::Bytes;
 use larder_core::{Error, Result};
+use larder_store::Lease;
 use rustix::io::Errno;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ impl Mount {
         if Arc::ptr_eq(&source.file, &target.file) && from < at_end && at < from_end {
             return Err(Error::invalid("the ranges overlap"));
         }
-        let parts = source.file.parts(from, from_end)?;
+        let (parts, _lease) = source.file.parts(from, from_end)?;
         let mut copied = 0;
         for part in parts {
             let len = part.len();
@@ -88,7 +89,7 @@ impl Part {
 
 impl WorkingFile {
     fn allocate(&self, offset: u64, end: u64, how: Allocate) -> Result<()> {
-        let mut data = self.ready()?;
+        let mut data = self.ready_to_change()?;
         let grows = matches!(how, Allocate::Extend | Allocate::ZeroRange { keep_size: false });
         let clears = matches!(how, Allocate::PunchHole | Allocate::ZeroRange { .. });
         let size = data.size;
@@ -96,7 +97,7 @@ impl WorkingFile {
         if !changes {
             return Ok(());
         }
-        self.settle(&mut data)?;
+        self.wait_for_cut(&mut data);
         if clears && end > data.settled_end() {
             data.end_stream()?;
         }
@@ -135,10 +136,12 @@ impl WorkingFile {
         }
     }
 
-    /// The parts from `from` on, up to `to`, the end of the file, or as many bytes as one copy reads.
-    fn parts(&self, from: u64, to: u64) -> Result<Vec<Part>> {
+    /// The parts from `from` on, up to `to`, the end of the file, or as many bytes as one copy reads; and what keeps
+    /// chunks among them that are not committed.
+    fn parts(&self, from: u64, to: u64) -> Result<(Vec<Part>, Option<Arc<Lease>>)> {
         let mut data = self.ready()?;
-        self.settle(&mut data)?;
+        self.wait_for_cut(&mut data);
+        let lease = data.lease.clone();
         let to = to.min(data.size);
         let below = to.min(data.settled_end());
         let (mut parts, mut room, mut failed) = (Vec::new(), COPIED_MAX_BYTES, None);
@@ -159,20 +162,20 @@ impl WorkingFile {
         }
         failed.map_or(Ok(()), Err)?;
         if room == 0 {
-            return Ok(parts);
+            return Ok((parts, lease));
         }
         if let Some(stream) = data.stream.as_ref().filter(|stream| to > from.max(stream.start())) {
             for bytes in stream.slices(from.max(stream.start()), to) {
                 parts.push(Part::Bytes(Bytes::copy_from_slice(bytes)));
             }
         }
-        Ok(parts)
+        Ok((parts, lease))
     }
 
     /// Makes the range at `at` refer to what `piece` of another range does.
     fn refer(&self, at: u64, piece: Piece) -> Result<u64> {
-        let mut data = self.ready()?;
-        self.settle(&mut data)?;
+        let mut data = self.ready_to_change()?;
+        self.wait_for_cut(&mut data);
         if at + piece.len > data.settled_end() {
             data.end_stream()?;
         }

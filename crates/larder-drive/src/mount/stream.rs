@@ -138,8 +138,13 @@ impl Stream {
         self.dirty = true;
     }
 
-    /// Drops what lies behind `end`, which is not before [`Stream::filling_start`].
+    /// Drops what lies behind `end`, which is not before the start; nothing may be being cut.
     pub fn truncate(&mut self, end: u64) {
+        if end < self.filling_start()
+            && let Some(block) = self.cutting.take()
+        {
+            self.filling = Arc::into_inner(block).expect("who failed to cut it gave it back");
+        }
         self.filling.to = self.filling.from + (end - self.filling_start()) as usize;
         self.dirty = true;
     }

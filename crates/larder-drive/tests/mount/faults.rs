@@ -5,6 +5,7 @@ use larder_core::{ChunkId, Error, Kind, Result};
 use larder_store::memory::MemoryChunks;
 use larder_store::{ChunkStore, Lease, Put};
 use parking_lot::{Condvar, Mutex};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 #[derive(Default)]
@@ -19,7 +20,10 @@ pub struct FaultyChunks {
 #[derive(Default)]
 struct Gate {
     closed: bool,
-    waiting: usize,
+    /// Names of threads that it is closed to.
+    held: HashSet<&'static str>,
+    /// Names of threads that wait.
+    waiting: Vec<String>,
 }
 
 impl FaultyChunks {
@@ -31,9 +35,28 @@ impl FaultyChunks {
     /// Returns once somebody waits at the closed gate.
     pub fn somebody_waits(&self) {
         let mut gate = self.gate.lock();
-        while gate.waiting == 0 {
+        while gate.waiting.is_empty() {
             self.moved.wait(&mut gate);
         }
+    }
+
+    /// From now on the thread of this name waits where it stores a chunk.
+    pub fn hold(&self, thread: &'static str) {
+        self.gate.lock().held.insert(thread);
+    }
+
+    /// Returns once the thread of this name waits.
+    pub fn waits(&self, thread: &str) {
+        let mut gate = self.gate.lock();
+        while !gate.waiting.iter().any(|name| name == thread) {
+            self.moved.wait(&mut gate);
+        }
+    }
+
+    /// Lets the thread of this name go on.
+    pub fn free(&self, thread: &str) {
+        self.gate.lock().held.remove(thread);
+        self.moved.notify_all();
     }
 
     pub fn open_gate(&self) {
@@ -62,11 +85,12 @@ impl ChunkStore for FaultyChunks {
 
     fn put(&self, lease: &Lease, id: &ChunkId, body: &[u8]) -> Result<Put> {
         let mut gate = self.gate.lock();
-        while gate.closed {
-            gate.waiting += 1;
+        let thread = std::thread::current().name().unwrap_or_default().to_owned();
+        while gate.closed || gate.held.contains(thread.as_str()) {
+            gate.waiting.push(thread.clone());
             self.moved.notify_all();
             self.moved.wait(&mut gate);
-            gate.waiting -= 1;
+            gate.waiting.retain(|name| *name != thread);
         }
         drop(gate);
         if self.full.load(Ordering::Acquire) {
