@@ -81,13 +81,18 @@ impl TestMount {
 
     /// Stores a file as a WebDAV PUT does.
     pub fn upload(&self, path: &str, bytes: &[u8]) -> Node {
+        self.upload_as(&dav(), path, bytes)
+    }
+
+    /// As [`TestMount::upload`]; the kernel does not hear of what comes through [`unheard`].
+    pub fn upload_as(&self, actor: &Actor, path: &str, bytes: &[u8]) -> Node {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         let parent = self.drive.resolve(&drive_path(folder)).expect("the folder is there").id;
         let mut upload = self.drive.upload();
         upload.write(bytes).expect("bytes are taken");
         let name = Name::new(name).expect("a name");
         let target = Target { parent, name, expect: Vec::new(), mtime: None, mode: 0o644 };
-        let published = upload.finish(&dav(), target).expect("published");
+        let published = upload.finish(actor, target).expect("published");
         self.drive.node(published.id).expect("just published")
     }
 
@@ -109,6 +114,13 @@ impl TestMount {
         assert!(self.mounted().settle(Duration::from_secs(10)), "the kernel does not take notifications");
     }
 
+    /// Waits until nobody writes to a file: the server hears of the last close after close(2) returned.
+    pub fn until_closed(&self, path: &str) {
+        let busy = || self.drive.busy().is_busy(self.node(path));
+        let pause = || std::sync::mpsc::channel::<()>().1.recv_timeout(Duration::from_millis(5)).is_ok();
+        assert!((0..1000).any(|_| !busy() || pause()), "{path} is still being written");
+    }
+
     /// The node at `path`.
     pub fn node(&self, path: &str) -> NodeId {
         self.drive.resolve(&drive_path(path)).expect("is there").id
@@ -128,6 +140,11 @@ impl Drop for TestMount {
 /// Whoever acts through WebDAV.
 pub fn dav() -> Actor {
     Actor::new(Door::Dav, 0, 0, "ann")
+}
+
+/// Whoever changes what the kernel has not heard of yet.
+pub fn unheard() -> Actor {
+    Actor::new(Door::Mount, 0, 0, "")
 }
 
 /// A path in the drive.

@@ -33,6 +33,11 @@ impl Busy {
         self.probes.write().push(Box::new(probe));
     }
 
+    /// The files that are open for writing.
+    pub fn writers(&self) -> Vec<NodeId> {
+        self.writers.lock().keys().copied().collect()
+    }
+
     /// Says whether a mount has the file open for writing or locked.
     pub fn is_busy(&self, node: NodeId) -> bool {
         self.writers.lock().contains_key(&node) || self.probes.read().iter().any(|probe| probe(node))

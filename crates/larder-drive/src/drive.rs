@@ -106,8 +106,15 @@ impl Drive {
         ops: Vec<Op>,
         durability: Durability,
     ) -> Result<Committed> {
-        self.locks.permit(self, actor, &ops)?;
-        self.commit_unchecked(actor, expect, ops, durability)
+        let permit = self.locks.permit(self, actor, &ops)?;
+        let committed = self.apply(expect, ops, Durability::Process)?;
+        // Who wants a lock waits until the commit is made, but not for the disk.
+        drop(permit);
+        if durability == Durability::Power {
+            self.chunks().sync()?;
+        }
+        self.subscribers.tell(actor.door, &committed.changes);
+        Ok(committed)
     }
 
     /// Commits without asking the locks: for what was permitted when it was opened.
@@ -118,10 +125,13 @@ impl Drive {
         ops: Vec<Op>,
         durability: Durability,
     ) -> Result<Committed> {
-        let commit = Commit { at: self.now(), op_id: None, expect, ops, durability };
-        let committed = self.catalog().commit(commit)?;
+        let committed = self.apply(expect, ops, durability)?;
         self.subscribers.tell(actor.door, &committed.changes);
         Ok(committed)
+    }
+
+    fn apply(&self, expect: Vec<Expect>, ops: Vec<Op>, durability: Durability) -> Result<Committed> {
+        self.catalog().commit(Commit { at: self.now(), op_id: None, expect, ops, durability })
     }
 
     /// Calls `callback` after each commit, on the committing thread: it must not block and not call the drive.

@@ -5,9 +5,9 @@
 
 use crate::{Actor, Base, Door, Parts};
 use larder_core::{Error, Node, NodeId, Result, Timestamp};
-use larder_store::catalog::Table;
+use larder_store::catalog::Table as Records;
 use larder_store::{Catalog, Commit, Durability, Op};
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
@@ -54,8 +54,13 @@ pub struct LockRequest {
 
 /// The table of locks.
 pub struct Locks {
-    held: RwLock<HashMap<String, Lock>>,
+    held: RwLock<Table>,
 }
+
+type Table = HashMap<String, Lock>;
+
+/// The permission to commit: while it lives, nobody gets a lock.
+pub(crate) struct Permit<'a>(#[expect(dead_code, reason = "held, not read")] RwLockReadGuard<'a, Table>);
 
 #[derive(Debug)]
 struct Held;
@@ -79,11 +84,18 @@ fn locked(what: String) -> Error {
 
 impl Locks {
     pub(crate) fn load(parts: &Parts) -> Result<Self> {
-        let mut held = HashMap::new();
-        for (_, bytes) in parts.catalog.records(Table::Locks)? {
+        let (now, mut held, mut ended) = (parts.clock.now(), Table::new(), Vec::new());
+        for (_, bytes) in parts.catalog.records(Records::Locks)? {
             let lock: Lock =
                 postcard::from_bytes(&bytes).map_err(|e| Error::corrupt("record of a lock").because(e))?;
-            held.insert(lock.token.clone(), lock);
+            if lock.expires > now {
+                held.insert(lock.token.clone(), lock);
+            } else {
+                ended.push(record(&lock.token, None));
+            }
+        }
+        if !ended.is_empty() {
+            save(&*parts.catalog, now, ended)?;
         }
         Ok(Locks { held: RwLock::new(held) })
     }
@@ -99,16 +111,17 @@ impl Locks {
         if request.owner_xml.len() > OWNER_MAX_BYTES {
             return Err(Error::invalid(format!("owner of a lock over {OWNER_MAX_BYTES} bytes")));
         }
-        if !request.shared && drive.busy().is_busy(request.root) {
+        let mut held = self.held.write();
+        // A file that is opened for writing from here on finds the lock.
+        if is_busy(drive, request.root, request.deep)? {
             return Err(locked(format!("node {} is in use in a mount", request.root)));
         }
-        let mut held = self.held.write();
         let now = drive.now();
-        held.retain(|_, lock| lock.expires > now);
-        if held.len() >= LOCKS_MAX {
+        let (live, ended): (Vec<&Lock>, Vec<&Lock>) = held.values().partition(|lock| lock.expires > now);
+        if live.len() >= LOCKS_MAX {
             return Err(Error::new(larder_core::Kind::NoSpace, format!("more than {LOCKS_MAX} locks")));
         }
-        for lock in held.values() {
+        for lock in live {
             let meets = covers(drive.catalog(), lock, request.root)?
                 || (request.deep && lies_in(drive.catalog(), lock.root, request.root)?);
             if meets && !(lock.shared && request.shared) {
@@ -124,8 +137,14 @@ impl Locks {
             user: actor.user.clone(),
             expires: expiry(now, request.timeout_s),
         };
-        save(drive, &lock.token, Some(&lock))?;
+        let mut records: Vec<Op> = ended.into_iter().map(|lock| record(&lock.token, None)).collect();
+        records.push(record(&lock.token, Some(&lock)));
+        save(drive.catalog(), now, records)?;
+        held.retain(|_, lock| lock.expires > now);
         held.insert(lock.token.clone(), lock.clone());
+        // Nobody else waits for the disk.
+        drop(held);
+        drive.chunks().sync()?;
         Ok(lock)
     }
 
@@ -138,8 +157,11 @@ impl Locks {
         let now = drive.now();
         let lock = own(&mut held, actor, token, now)?;
         lock.expires = expiry(now, timeout_s);
-        save(drive, token, Some(lock))?;
-        Ok(lock.clone())
+        save(drive.catalog(), now, vec![record(token, Some(lock))])?;
+        let lock = lock.clone();
+        drop(held);
+        drive.chunks().sync()?;
+        Ok(lock)
     }
 
     /// Ends a lock.
@@ -148,10 +170,12 @@ impl Locks {
     /// `NotFound` where it has ended; `Denied` where it is another user's.
     pub fn release(&self, drive: &Base, actor: &Actor, token: &str) -> Result<()> {
         let mut held = self.held.write();
-        own(&mut held, actor, token, drive.now())?;
-        save(drive, token, None)?;
+        let now = drive.now();
+        own(&mut held, actor, token, now)?;
+        save(drive.catalog(), now, vec![record(token, None)])?;
         held.remove(token);
-        Ok(())
+        drop(held);
+        drive.chunks().sync()
     }
 
     /// Ends the locks on `top` and below it, which is deleted or moved: a lock stays with its place, and the place
@@ -160,18 +184,20 @@ impl Locks {
     /// # Errors
     /// Those of the catalog.
     pub fn end_in(&self, drive: &Base, top: NodeId) -> Result<()> {
-        let mut held = self.held.write();
         let mut gone = Vec::new();
-        for lock in held.values() {
+        for lock in self.held.read().values() {
             if lies_in(drive.catalog(), lock.root, top)? {
                 gone.push(lock.token.clone());
             }
         }
-        for token in gone {
-            save(drive, &token, None)?;
-            held.remove(&token);
+        if gone.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let mut held = self.held.write();
+        save(drive.catalog(), drive.now(), gone.iter().map(|token| record(token, None)).collect())?;
+        held.retain(|token, _| !gone.contains(token));
+        drop(held);
+        drive.chunks().sync()
     }
 
     /// Returns the locks on the node and the deep ones above it.
@@ -199,46 +225,66 @@ impl Locks {
     /// # Errors
     /// A conflict with [`is_locked`] where a lock covers it whose token the actor does not carry.
     pub fn check(&self, drive: &Base, actor: &Actor, node: NodeId, deep: bool) -> Result<()> {
-        let held = self.held.read();
-        let now = drive.now();
-        let mut shared: Option<(bool, &Lock)> = None;
-        for lock in held.values().filter(|lock| lock.expires > now) {
-            let covered = covers(drive.catalog(), lock, node)?;
-            if !(covered || deep && lies_in(drive.catalog(), lock.root, node)?) {
-                continue;
-            }
-            let carried = lock.user == actor.user && actor.lock_tokens.contains(&lock.token);
-            match (carried, lock.shared) {
-                (true, false) => {}
-                (false, false) => return Err(locked(format!("locked by {}", lock.user))),
-                // One token of those who share is enough. Source: RFC 4918 § 7.
-                (_, true) => shared = Some((carried || shared.is_some_and(|(c, _)| c), lock)),
-            }
-        }
-        match shared {
-            Some((false, lock)) => Err(locked(format!("locked by {}", lock.user))),
-            _ => Ok(()),
-        }
+        check(&self.held.read(), drive, actor, node, deep)
     }
 
-    /// Asks for every operation of a commit.
-    pub(crate) fn permit(&self, drive: &Base, actor: &Actor, ops: &[Op]) -> Result<()> {
+    /// Asks for every operation of a commit, which is to be applied while the answer lives, and not to be waited for.
+    pub(crate) fn permit(&self, drive: &Base, actor: &Actor, ops: &[Op]) -> Result<Permit<'_>> {
+        let held = self.held.read();
         let asks_busy = actor.door != Door::Mount;
-        if !asks_busy && self.held.read().is_empty() {
-            return Ok(());
+        if !asks_busy && held.is_empty() {
+            return Ok(Permit(held));
         }
         for op in ops {
             for Touched { node, deep, content } in touched(drive.catalog(), op) {
-                if asks_busy && content && drive.busy().is_busy(node) {
+                if asks_busy && content && is_busy(drive, node, deep)? {
                     return Err(locked(format!("node {node} is open for writing, or locked, in a mount")));
                 }
-                if !self.held.read().is_empty() {
-                    self.check(drive, actor, node, deep)?;
-                }
+                check(&held, drive, actor, node, deep)?;
             }
         }
-        Ok(())
+        Ok(Permit(held))
     }
+}
+
+fn check(held: &Table, drive: &Base, actor: &Actor, node: NodeId, deep: bool) -> Result<()> {
+    if held.is_empty() {
+        return Ok(());
+    }
+    let now = drive.now();
+    let mut shared: Option<(bool, &Lock)> = None;
+    for lock in held.values().filter(|lock| lock.expires > now) {
+        let covered = covers(drive.catalog(), lock, node)?;
+        if !(covered || deep && lies_in(drive.catalog(), lock.root, node)?) {
+            continue;
+        }
+        let carried = lock.user == actor.user && actor.lock_tokens.contains(&lock.token);
+        match (carried, lock.shared) {
+            (true, false) => {}
+            (false, false) => return Err(locked(format!("locked by {}", lock.user))),
+            // One token of those who share is enough. Source: RFC 4918 § 7.
+            (_, true) => shared = Some((carried || shared.is_some_and(|(c, _)| c), lock)),
+        }
+    }
+    match shared {
+        Some((false, lock)) => Err(locked(format!("locked by {}", lock.user))),
+        _ => Ok(()),
+    }
+}
+
+/// Says whether a mount has the file open for writing or locked; `deep`: or one below the folder open for writing.
+fn is_busy(drive: &Base, node: NodeId, deep: bool) -> Result<bool> {
+    if drive.busy().is_busy(node) {
+        return Ok(true);
+    }
+    if deep {
+        for writer in drive.busy().writers() {
+            if lies_in(drive.catalog(), writer, node)? {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// A node that an operation needs the permission of locks for.
@@ -307,12 +353,16 @@ fn own<'a>(
     Ok(lock)
 }
 
-fn save(drive: &Base, token: &str, lock: Option<&Lock>) -> Result<()> {
+/// The change of a lock's record; without the lock it goes.
+fn record(token: &str, lock: Option<&Lock>) -> Op {
     let value = lock.map(|lock| postcard::to_stdvec(lock).expect("plain records always encode"));
-    let op = Op::SetRecord { table: Table::Locks, key: token.as_bytes().to_vec(), value };
-    let durability = Durability::Power;
-    let commit = Commit { at: drive.now(), op_id: None, expect: Vec::new(), ops: vec![op], durability };
-    drive.catalog().commit(commit).map(drop)
+    Op::SetRecord { table: Records::Locks, key: token.as_bytes().to_vec(), value }
+}
+
+/// Commits records without waiting for the disk.
+fn save(catalog: &dyn Catalog, at: Timestamp, ops: Vec<Op>) -> Result<()> {
+    let durability = Durability::Process;
+    catalog.commit(Commit { at, op_id: None, expect: Vec::new(), ops, durability }).map(drop)
 }
 
 fn expiry(now: Timestamp, timeout_s: u64) -> Timestamp {

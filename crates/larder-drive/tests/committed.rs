@@ -4,10 +4,11 @@ use larder_core::{DrivePath, Kind, Name, NodeId, Result, Timestamp};
 use larder_drive::{
     Actor, Clock, CopyDepth, Door, Drive, LockRequest, Parts, Settings, Target, Which, is_locked,
 };
-use larder_store::catalog::{Replace, Unlink};
+use larder_store::catalog::{Attrs, Replace, Table, Unlink};
 use larder_store::memory::{MemoryChunks, MemoryKv};
 use larder_store::{Catalog, Expect, KvCatalog};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -24,7 +25,10 @@ fn fixture() -> Fixture {
     let chunks = Arc::new(MemoryChunks::default());
     let catalog =
         Arc::new(KvCatalog::open(MemoryKv::default(), clock.now(), (0, 0)).expect("an empty index"));
-    let random = |bytes: &mut [u8]| bytes.fill(7);
+    let random = |bytes: &mut [u8]| {
+        static NEXT: AtomicU8 = AtomicU8::new(0);
+        bytes.fill(NEXT.fetch_add(1, Ordering::Relaxed));
+    };
     let parts = Parts { chunks: chunks.clone(), catalog: catalog.clone(), clock: clock.clone(), random };
     let settings = Settings { history_ns: 100 * SECOND, ..Settings::default() };
     let drive = Drive::open(parts, settings).expect("opens");
@@ -193,12 +197,74 @@ fn locks_bind_others_expire_and_survive_a_restart() {
     f.put(folder, "a", b"x").expect("expired");
 }
 
+fn lock_of(root: NodeId, deep: bool) -> LockRequest {
+    LockRequest { root, deep, shared: false, owner_xml: String::new(), timeout_s: 10 }
+}
+
 #[test]
-fn file_open_for_writing_in_a_mount_is_locked_for_others() {
+fn expired_locks_leave_no_records() {
+    let f = fixture();
+    let (a, b) = (f.put(NodeId::ROOT, "a", b"x").expect("put"), f.put(NodeId::ROOT, "b", b"x").expect("put"));
+    let records = || f.catalog.records(Table::Locks).expect("read").len();
+    f.drive.locks().acquire(&f.drive, &f.actor, lock_of(a, false)).expect("free");
+    f.clock.advance(20 * SECOND);
+    f.drive.locks().acquire(&f.drive, &f.actor, lock_of(b, false)).expect("free");
+    assert_eq!(records(), 1);
+    f.clock.advance(20 * SECOND);
+    let again = Parts {
+        chunks: f.chunks.clone(),
+        catalog: f.catalog.clone() as Arc<dyn Catalog>,
+        clock: f.clock.clone(),
+        random: |_| {},
+    };
+    Drive::open(again, Settings::default()).expect("opens");
+    assert_eq!(records(), 0);
+}
+
+#[test]
+fn a_folder_is_as_busy_as_the_files_in_it() {
+    let f = fixture();
+    let folder = f.drive.make_folder(&f.actor, NodeId::ROOT, name("d"), 0o755).expect("made").id;
+    let sub = f.drive.make_folder(&f.actor, folder, name("sub"), 0o755).expect("made").id;
+    let id = f.put(sub, "a", b"x").expect("put");
+    let writing = f.drive.busy().writing(id);
+    let acquire = |deep| f.drive.locks().acquire(&f.drive, &f.actor, lock_of(folder, deep));
+    assert!(is_locked(&acquire(true).expect_err("a file below is being written")));
+    let rename = |text| {
+        let (from, to) = ((NodeId::ROOT, name("d")), (NodeId::ROOT, name(text)));
+        f.drive.rename(&f.actor, from, to, Replace::Nothing, Vec::new())
+    };
+    assert!(is_locked(&rename("e").expect_err("busy")));
+    let remove = || f.drive.remove(&f.actor, NodeId::ROOT, &name("d"), Unlink::Tree);
+    assert!(is_locked(&remove().expect_err("busy")));
+    f.put(folder, "b", b"members come and go").expect("put");
+    let lock = acquire(false).expect("only the folder itself");
+    f.drive.locks().release(&f.drive, &f.actor, &lock.token).expect("released");
+    drop(writing);
+    rename("e").expect("free again");
+}
+
+#[test]
+fn a_lock_and_a_commit_at_the_same_time_see_one_another() {
     let f = fixture();
     let id = f.put(NodeId::ROOT, "a", b"x").expect("put");
-    let writing = f.drive.busy().writing(id);
-    assert!(is_locked(&f.put(NodeId::ROOT, "a", b"y").expect_err("busy")));
-    drop(writing);
-    f.put(NodeId::ROOT, "a", b"y").expect("free again");
+    let other = Actor::new(Door::Dav, 0, 0, "ben");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Acquire) {
+                let _ = f.drive.set_attrs(&f.actor, id, Attrs::default());
+            }
+        });
+        let version = || f.catalog.node(id).expect("there").version;
+        let changed = (0..5000).any(|_| {
+            let lock = f.drive.locks().acquire(&f.drive, &other, lock_of(id, false)).expect("free");
+            let locked = version();
+            let changed = (0..50).any(|_| version() != locked);
+            f.drive.locks().release(&f.drive, &other, &lock.token).expect("released");
+            changed
+        });
+        done.store(true, Ordering::Release);
+        assert!(!changed, "a commit was permitted before the lock and made after it");
+    });
 }
