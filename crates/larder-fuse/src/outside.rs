@@ -20,7 +20,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-/// Changes that wait for the thread; beyond that everything is invalidated instead.
+/// Changes that wait for the thread; beyond that everything is invalidated instead, and of what is named only names in
+/// the root wait on, up to as many: a folder takes the names below it along, and a name that is gone is in no listing.
 const QUEUE_MAX: usize = 65_536;
 /// No entry has this name; a notification about it only waits for the folder's requests.
 const NO_NAME: &str = "/";
@@ -144,27 +145,31 @@ impl Outside {
 
 impl State {
     fn push(&mut self, change: &Change, all: &[Change]) {
-        if self.queue.len() >= QUEUE_MAX {
-            self.queue.clear();
+        if self.queue.len() >= QUEUE_MAX && !self.everything {
+            self.queue.retain(Stale::is_in_root);
             self.nodes.clear();
             self.everything = true;
         }
-        if self.everything {
-            return;
-        }
-        let nodes = match change {
+        let (entry, nodes) = match change {
             Change::Named { parent, name, node } => {
-                self.queue.push_back(Stale::Entry { parent: *parent, name: name.clone(), gone: None });
-                vec![*parent, *node]
+                let entry = Stale::Entry { parent: *parent, name: name.clone(), gone: None };
+                (Some(entry), vec![*parent, *node])
             }
             Change::Unnamed { parent, name, node } => {
                 let moved = |c: &Change| matches!(c, Change::Named { node: named, .. } if named == node);
                 let gone = (!all.iter().any(moved)).then_some(*node);
-                self.queue.push_back(Stale::Entry { parent: *parent, name: name.clone(), gone });
-                vec![*parent, *node]
+                let entry = Stale::Entry { parent: *parent, name: name.clone(), gone };
+                (Some(entry), vec![*parent, *node])
             }
-            Change::Content(node) | Change::Attrs(node) => vec![*node],
+            Change::Content(node) | Change::Attrs(node) => (None, vec![*node]),
         };
+        if self.everything {
+            if self.queue.len() < QUEUE_MAX {
+                self.queue.extend(entry.filter(Stale::is_in_root));
+            }
+            return;
+        }
+        self.queue.extend(entry);
         for node in nodes {
             *self.nodes.entry(node).or_default() += 1;
             self.queue.push_back(Stale::Node(node));
@@ -187,6 +192,11 @@ impl State {
 }
 
 impl Stale {
+    /// A name in the root.
+    fn is_in_root(&self) -> bool {
+        matches!(self, Stale::Entry { parent: NodeId::ROOT, .. })
+    }
+
     /// Sends the notifications; `told` are the nodes that this batch told already.
     fn tell(&self, notifier: &Notifier, find: &dyn Fn(NodeId) -> Option<Node>, told: &mut HashSet<NodeId>) {
         match self {
@@ -249,15 +259,29 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_makes_everything_stale() {
+    fn a_full_queue_makes_everything_stale_and_keeps_the_names_of_the_root() {
         let outside = Outside::default();
-        for i in 0..QUEUE_MAX as u64 {
-            outside.note(&Event { door: Door::Dav, changes: &[named(i + 2)] });
-        }
+        let note = |change| outside.note(&Event { door: Door::Dav, changes: &[change] });
+        let unnamed = |text: &str| Change::Unnamed {
+            parent: NodeId::ROOT,
+            name: Name::new(text).expect("a name"),
+            node: NodeId(7),
+        };
+        note(unnamed("before"));
+        (0..QUEUE_MAX as u64).for_each(|i| note(Change::Content(NodeId(i + 2))));
+        note(unnamed("after"));
         let state = outside.state.lock();
-        assert!(state.everything && state.queue.len() < QUEUE_MAX);
+        let gone = |text: &str| Stale::Entry {
+            parent: NodeId::ROOT,
+            name: Name::new(text).expect("a name"),
+            gone: Some(NodeId(7)),
+        };
+        assert!(state.everything);
+        assert_eq!(state.queue, [gone("before"), gone("after")]);
         drop(state);
         assert!(outside.is_stale(NodeId(u64::MAX)));
+        (0..2 * QUEUE_MAX as u64).for_each(|i| note(named(i + 2)));
+        assert_eq!(outside.state.lock().queue.len(), QUEUE_MAX, "there is a bound");
     }
 
     #[test]
