@@ -1,10 +1,11 @@
 //! One drive, two doors: what WebDAV and the mount see of each other.
 
-use crate::support::mount::{TestMount, dav, drive_path};
+use crate::support::mount::{TestMount, dav, drive_path, unheard};
 use crate::{errno, raw};
 use larder_core::{Kind, Name, NodeId};
 use larder_drive::LockRequest;
 use larder_store::catalog::{Replace, Unlink};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
@@ -89,12 +90,47 @@ fn changes_of_names_by_others_are_seen() {
     mount.settle();
     assert!(mount.path("e").is_dir() && !mount.path("d").exists());
     fs::write(mount.path("e/again"), "a folder that was moved goes on").expect("written");
+    mount.until_closed("e/again");
     drive.remove(&dav(), NodeId::ROOT, &name("e"), Unlink::Tree).expect("removed");
     mount.settle();
     assert_eq!(errno(fs::metadata(mount.path("e/again"))), raw(Errno::NOENT));
     let names: Vec<_> =
         fs::read_dir(mount.path("")).expect("listed").map(|e| e.expect("told").file_name()).collect();
     assert_eq!(names, ["g"]);
+}
+
+#[test]
+fn what_the_kernel_has_not_heard_of_yet_is_looked_up_again() {
+    let Some(mount) = TestMount::new() else { return };
+    for name in ["made", "taken"] {
+        assert_eq!(errno(fs::metadata(mount.path(name))), raw(Errno::NOENT));
+        mount.upload_as(&unheard(), name, b"content");
+    }
+    let mut file =
+        File::options().append(true).read(true).create(true).open(mount.path("made")).expect("opens");
+    let mut text = String::new();
+    file.read_to_string(&mut text).expect("read");
+    assert_eq!(text, "content", "it was made already");
+    let exclusive = File::options().write(true).create_new(true).open(mount.path("taken"));
+    assert_eq!(errno(exclusive), raw(Errno::EXIST));
+    mount.upload_as(&unheard(), "removed", b"content");
+    assert_eq!(fs::metadata(mount.path("removed")).expect("stat").len(), 7);
+    mount.drive().remove(&unheard(), NodeId::ROOT, &name("removed"), Unlink::File).expect("removed");
+    assert_eq!(errno(File::options().write(true).open(mount.path("removed"))), raw(Errno::NOENT));
+}
+
+#[test]
+fn a_file_made_without_writing_is_there_for_others() {
+    let Some(mount) = TestMount::new() else { return };
+    let made = rustix::fs::open(mount.path("lock"), OFlags::CREATE | OFlags::RDONLY, Mode::RUSR);
+    let made = made.expect("made");
+    assert_eq!(mount.download("lock").expect("published"), b"");
+    drop(made);
+    fs::write(mount.path("log"), "lines").expect("written");
+    mount.until_closed("log");
+    let truncating = rustix::fs::open(mount.path("log"), OFlags::TRUNC | OFlags::RDONLY, Mode::empty());
+    drop(truncating.expect("opens"));
+    assert_eq!(mount.download("log").expect("closed"), b"");
 }
 
 #[test]

@@ -57,6 +57,33 @@ fn appending_handles_never_overwrite_one_another() {
 }
 
 #[test]
+fn an_append_past_the_cache_arrives_in_order() {
+    let Some(mount) = TestMount::new() else { return };
+    let path = mount.path("log");
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::APPEND | OFlags::DIRECT;
+    let bytes: Vec<u8> = (0..4_u32 << 20).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let mut file = File::from(rustix::fs::open(&path, flags, RW).expect("opens"));
+    for _ in 0..3 {
+        file.write_all(&bytes).expect("written");
+    }
+    drop(file);
+    assert!(fs::read(&path).expect("read") == bytes.repeat(3));
+}
+
+#[test]
+fn a_handle_that_no_longer_appends_writes_where_it_is_told() {
+    let Some(mount) = TestMount::new() else { return };
+    let path = mount.path("f");
+    fs::write(&path, "0123456789").expect("written");
+    let file = OpenOptions::new().append(true).open(&path).expect("opens");
+    rustix::fs::fcntl_setfl(&file, OFlags::empty()).expect("set");
+    file.write_all_at(b"ab", 3).expect("written");
+    rustix::fs::fcntl_setfl(&file, OFlags::APPEND).expect("set");
+    file.write_all_at(b"!", 0).expect("written");
+    assert_eq!(fs::read(&path).expect("read"), b"012ab56789!");
+}
+
+#[test]
 fn every_handle_sees_every_write_at_once() {
     let Some(mount) = TestMount::new() else { return };
     let path = mount.path("shared");
@@ -165,6 +192,26 @@ fn map_and_call(path: &std::path::Path) {
     drop(file);
     let whole = fs::read(path).expect("read");
     assert_eq!((whole.len(), whole[LEN - 1], &whole[5000..5005]), (LEN, 9, &b"by it"[..]));
+    map_and_append(&path.with_extension("log"));
+}
+
+/// A page goes back to its place though calls of the same handle append.
+fn map_and_append(path: &std::path::Path) {
+    fs::write(path, "0123456789").expect("written");
+    let file = OpenOptions::new().read(true).append(true).open(path).expect("opens");
+    let (prot, flags) =
+        (rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE, rustix::mm::MapFlags::SHARED);
+    // SAFETY: a fresh map of the 10 bytes of the file, used through one slice until it is unmapped
+    let at = unsafe { rustix::mm::mmap(std::ptr::null_mut(), 10, prot, flags, &file, 0) }.expect("mapped");
+    // SAFETY: as above
+    let map = unsafe { std::slice::from_raw_parts_mut(at.cast::<u8>(), 10) };
+    map[3] = b'x';
+    // SAFETY: the map is there
+    unsafe { rustix::mm::msync(at, 10, rustix::mm::MsyncFlags::SYNC) }.expect("synced");
+    // SAFETY: nothing uses the slice from here on
+    unsafe { rustix::mm::munmap(at, 10) }.expect("unmapped");
+    drop(file);
+    assert_eq!(fs::read(path).expect("read"), b"012x456789");
 }
 
 #[test]

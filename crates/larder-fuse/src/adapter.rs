@@ -181,12 +181,12 @@ impl Filesystem for Adapter {
         fh: FileHandle,
         offset: u64,
         data: &[u8],
-        flags: WriteFlags,
-        _: OpenFlags,
+        how: WriteFlags,
+        flags: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match self.run("write", |view| view.write(req, (ino.0, fh.0), (offset, data), flags)) {
+        match self.run("write", |view| view.write(req, (ino.0, fh.0), (offset, data), (how, flags.0))) {
             Ok(written) => reply.written(written),
             Err(errno) => reply.error(errno),
         }

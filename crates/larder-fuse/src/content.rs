@@ -31,13 +31,18 @@ pub(crate) fn with_joined(pieces: &[Bytes], send: impl FnOnce(&[u8])) {
     }
 }
 
+/// Whether a write goes to the end of the file, wherever that is by now. The flags are those that the handle has at
+/// this moment, as fcntl(2) sets them; a page that is written back has its place.
+fn appends(how: WriteFlags, flags: i32) -> bool {
+    flags & libc::O_APPEND != 0 && !how.contains(WriteFlags::FUSE_WRITE_CACHE)
+}
+
 /// Reads open(2) flags.
 fn flags_of(flags: i32) -> OpenFlags {
     let access = flags & libc::O_ACCMODE;
     OpenFlags {
         read: access != libc::O_WRONLY,
         write: access == libc::O_WRONLY || access == libc::O_RDWR,
-        append: flags & libc::O_APPEND != 0,
         truncate: flags & libc::O_TRUNC != 0,
     }
 }
@@ -50,7 +55,7 @@ impl View {
         if !self.outside.is_stale(NodeId(id)) {
             answer |= FopenFlags::FOPEN_KEEP_CACHE;
         }
-        if !flags.write {
+        if !flags.write && !flags.truncate {
             answer |= FopenFlags::FOPEN_NOFLUSH;
         }
         answer
@@ -60,8 +65,14 @@ impl View {
         let flags = flags_of(flags);
         let handle = self.mount.open(&actor(req), NodeId(id), flags).map_err(|e| errno::of(&e))?;
         self.outside.opened(NodeId(id));
-        if flags.truncate && req.uid() != 0 && self.may_have_privileges() {
-            self.end_privileges(req, id, handle)?;
+        if flags.truncate
+            && req.uid() != 0
+            && self.may_have_privileges()
+            && let Err(errno) = self.end_privileges(req, id, handle)
+        {
+            // The kernel gets no handle that it could release, and this error says more than another.
+            let _ = self.release(id, handle.0);
+            return Err(errno);
         }
         Ok((handle, self.open_flags(id, flags)))
     }
@@ -73,10 +84,15 @@ impl View {
         name: &OsStr,
         (mode, flags): (u32, i32),
     ) -> Answer<(FileAttr, Handle, FopenFlags)> {
+        let is_exclusive = flags & libc::O_EXCL != 0;
         let flags = flags_of(flags);
         let (name, mode) = (crate::names::name_of(name)?, (mode & 0o7777) as u16);
         let created = self.mount.create(&actor(req), NodeId(parent), name, mode, flags);
-        let (node, handle) = created.map_err(|e| errno::of(&e))?;
+        let (node, handle) = created.map_err(|error| match error.kind() {
+            // Another door made it since the kernel looked: the kernel looks again, checks permissions, and opens it.
+            larder_core::Kind::Exists if !is_exclusive => Errno::ESTALE,
+            _ => errno::of(&error),
+        })?;
         self.outside.opened(node.id);
         Ok((self.seen(&node), handle, self.open_flags(node.id.0, flags)))
     }
@@ -90,13 +106,18 @@ impl View {
         req: &Request,
         (id, handle): (u64, u64),
         (offset, data): (u64, &[u8]),
-        flags: WriteFlags,
+        (how, flags): (WriteFlags, i32),
     ) -> Answer<u32> {
         let handle = Handle(handle);
-        if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) && self.may_have_privileges() {
+        if how.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) && self.may_have_privileges() {
             self.end_privileges(req, id, handle)?;
         }
-        let written = self.mount.write(handle, offset, data).map_err(|e| errno::of(&e))?;
+        let written = if appends(how, flags) {
+            self.mount.append(handle, data)
+        } else {
+            self.mount.write(handle, offset, data)
+        };
+        let written = written.map_err(|e| errno::of(&e))?;
         Ok(u32::try_from(written).expect("a request holds less than 4 GiB"))
     }
 
@@ -160,6 +181,13 @@ mod tests {
             sent.extend_from_slice(all)
         });
         assert_eq!(sent, b"abc");
+    }
+
+    #[test]
+    fn only_calls_append_and_pages_keep_their_place() {
+        let (call, page) = (WriteFlags::empty(), WriteFlags::FUSE_WRITE_CACHE);
+        assert!(appends(call, libc::O_WRONLY | libc::O_APPEND));
+        assert!(!appends(call, libc::O_WRONLY) && !appends(page, libc::O_RDWR | libc::O_APPEND));
     }
 
     #[test]

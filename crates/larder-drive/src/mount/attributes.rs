@@ -29,7 +29,8 @@ impl Mount {
     /// Sets attributes and the size; `handle` is where the size is set through. Times given survive the commit of what
     /// was written before.
     ///
-    /// A size set without a handle is published at once, unless the file is open for writing.
+    /// A size set without a handle is published at once, unless the file is open for writing here: what its writers
+    /// have so far is theirs to publish.
     ///
     /// # Errors
     /// `NotFound`; `IsADirectory` and `Invalid` for the size of what is no file; `Invalid` (EFBIG); `NoSpace`; locked.
@@ -48,6 +49,10 @@ impl Mount {
             return self.node(id);
         }
         let op = Op::SetAttrs { node: id, attrs };
+        let file = self.table.find(id);
+        // Times: a commit of the content on its way has those of before, and so has one of the time of a read.
+        let sets_times = attrs.mtime.is_some() || attrs.atime.is_some();
+        let _turn = file.as_ref().filter(|_| sets_times).map(|file| file.turn.lock());
         let set = self.drive.commit(actor, Vec::new(), vec![op], Durability::Process);
         match (set, self.table.find(id)) {
             (Ok(_), Some(file)) => file.live.lock().set(&attrs, self.drive.now()),
@@ -67,23 +72,10 @@ impl Mount {
             open.for_writing(handle)?;
             return open.file.resize(size);
         }
-        let alone = !self.drive.busy().is_busy(id);
         let flags = OpenFlags { write: true, ..OpenFlags::default() };
         let handle = self.open(actor, id, flags)?;
-        let open = self.table.handle(handle)?;
-        let done = open.file.resize(size);
-        if done.is_ok() && !alone {
-            // Somebody is writing: what they have so far is theirs to publish.
-            return self.give_back(handle);
-        }
-        drop(open);
-        done.and(self.release(handle))
-    }
-
-    fn give_back(&self, handle: Handle) -> Result<()> {
-        let open = self.table.remove(handle)?;
-        self.table.close(open.file.id, open.file.is_saved());
-        Ok(())
+        let done = self.table.handle(handle).and_then(|open| open.file.resize(size));
+        done.and(self.hand_back(handle, false))
     }
 
     /// Returns the value of an extended attribute.

@@ -11,8 +11,8 @@ use larder_store::{Durability, Op};
 use std::sync::Arc;
 
 impl Mount {
-    /// Makes and opens a file. It is a draft, which other doors do not see, until [`Mount::flush`], [`Mount::fsync`] or
-    /// [`Mount::release`] publishes it.
+    /// Makes and opens a file. Opened for writing it is a draft, which other doors do not see, until [`Mount::flush`],
+    /// [`Mount::fsync`] or [`Mount::release`] publishes it.
     ///
     /// # Errors
     /// `Exists`; `NotFound` and `NotADirectory` for the parent; locked.
@@ -24,7 +24,7 @@ impl Mount {
         mode: u16,
         flags: OpenFlags,
     ) -> Result<(Node, Handle)> {
-        let new = NewNode { draft: true, ..self.new_node(actor, parent, NodeKind::File, mode)? };
+        let new = NewNode { draft: flags.write, ..self.new_node(actor, parent, NodeKind::File, mode)? };
         let new = NewNode { content: Content::File(Default::default()), ..new };
         let id = new.id;
         let op = Op::Create { parent, name, node: Box::new(new) };
@@ -37,27 +37,29 @@ impl Mount {
     /// Opens a file. Nothing is fetched.
     ///
     /// # Errors
-    /// `NotFound`; `IsADirectory` and `Invalid` for what is no file; locked, where it is opened for writing.
+    /// `NotFound`; `Conflict` where another door removed it; `IsADirectory` and `Invalid` for what is no file; locked,
+    /// where it is opened for writing.
     pub fn open(&self, actor: &Actor, id: NodeId, flags: OpenFlags) -> Result<Handle> {
-        if flags.write || flags.truncate {
-            self.drive.locks().check(&self.drive, actor, id, false)?;
-        }
         let handle = self.handle_for(id, flags)?;
-        if flags.truncate {
-            let truncated = self.table.handle(handle)?.file.resize(0);
-            if let Err(error) = truncated {
-                // Taken back: the caller gets no handle to release.
-                self.release(handle)?;
-                return Err(error);
+        let ready = || {
+            if flags.change() {
+                // After the handle told other doors of itself: of a lock and a writer at the same time, one sees the other.
+                self.drive.locks().check(&self.drive, actor, id, false)?;
             }
+            if flags.truncate { self.table.handle(handle)?.file.resize(0) } else { Ok(()) }
+        };
+        if let Err(error) = ready() {
+            // The caller gets no handle to release, and this error says more than another of taking it back.
+            let _ = self.hand_back(handle, false);
+            return Err(error);
         }
         Ok(handle)
     }
 
-    pub(super) fn handle_for(&self, id: NodeId, flags: OpenFlags) -> Result<Handle> {
-        let file = self.table.open(id, || self.working_file(id))?;
-        let writing = flags.write.then(|| self.drive.busy().writing(id));
-        Ok(self.table.add(Open { file, flags, _writing: writing }))
+    fn handle_for(&self, id: NodeId, flags: OpenFlags) -> Result<Handle> {
+        let busy = flags.change().then(|| self.drive.busy());
+        let file = self.table.open(id, busy, || self.working_file(id))?;
+        Ok(self.table.add(Open { file, flags }))
     }
 
     fn working_file(&self, id: NodeId) -> Result<Arc<WorkingFile>> {
@@ -67,6 +69,10 @@ impl Mount {
         if !node.is_file() {
             let kind = if node.is_folder() { Kind::IsADirectory } else { Kind::Invalid };
             return Err(Error::new(kind, format!("node {id} is no file")));
+        }
+        if node.nlink == 0 {
+            // Its name may stand for another by now. What is written to this one would reach nobody.
+            return Err(Error::conflict(format!("node {id} was removed")));
         }
         Ok(Arc::new(WorkingFile::new(self.shared.clone(), node, hold)))
     }
@@ -82,8 +88,7 @@ impl Mount {
         Ok(pieces)
     }
 
-    /// Writes `data` at `offset`; where the handle appends, at the end of the file, whatever others write meanwhile.
-    /// Returns how much was written: less than all only where the rest failed.
+    /// Writes `data` at `offset`. Returns how much was written: less than all only where the rest failed.
     ///
     /// # Errors
     /// `Invalid` (EBADF, EFBIG); `NoSpace`; those of the store, also for bytes that were taken earlier and could not
@@ -91,7 +96,17 @@ impl Mount {
     pub fn write(&self, handle: Handle, offset: u64, data: &[u8]) -> Result<usize> {
         let open = self.table.handle(handle)?;
         open.for_writing(handle)?;
-        open.file.write((!open.flags.append).then_some(offset), data)
+        open.file.write(Some(offset), data)
+    }
+
+    /// Writes `data` at the end of the file, whatever others write meanwhile; otherwise as [`Mount::write`].
+    ///
+    /// # Errors
+    /// As [`Mount::write`].
+    pub fn append(&self, handle: Handle, data: &[u8]) -> Result<usize> {
+        let open = self.table.handle(handle)?;
+        open.for_writing(handle)?;
+        open.file.write(None, data)
     }
 
     /// Publishes what was written, as close(2) does: other doors see it when this returns, and it survives the death
@@ -101,7 +116,7 @@ impl Mount {
     /// `NoSpace` and those of the store; what was written stays readable, and later calls try again.
     pub fn flush(&self, handle: Handle) -> Result<()> {
         let open = self.table.handle(handle)?;
-        if open.flags.write {
+        if open.flags.change() {
             open.file.commit(Durability::Process)?;
         }
         Ok(())
@@ -124,21 +139,35 @@ impl Mount {
     /// Takes a handle back, publishing what is not yet published.
     ///
     /// # Errors
-    /// As [`Mount::flush`]; the handle is gone nevertheless. What could not be published is kept for
-    /// [`Mount::sync_all`] or the next who opens the file.
+    /// As [`Mount::flush`]; the handle is gone nevertheless. What could not be published is kept, and other doors are
+    /// kept from the file, until [`Mount::sync_all`] or the next close of the file can publish it.
     pub fn release(&self, handle: Handle) -> Result<()> {
+        self.hand_back(handle, true)
+    }
+
+    /// Takes a handle back. The last one that changes the file publishes what there is; another only if `publish`.
+    pub(super) fn hand_back(&self, handle: Handle, publish: bool) -> Result<()> {
         let open = self.table.remove(handle)?;
-        let file = open.file.clone();
-        let done = if open.flags.write { file.commit(Durability::Process).map(drop) } else { Ok(()) };
+        let (file, wrote) = (&open.file, open.flags.change());
+        let is_last = self.table.leave(file.id, wrote);
+        let mut done = Ok(());
+        if is_last || (wrote && publish) {
+            done = file.commit(Durability::Process).map(drop);
+        }
+        self.save_atime(file);
         // Only now may other doors change the file: they would be overwritten otherwise.
-        drop(open);
-        self.save_atime(&file);
-        self.table.close(file.id, file.is_saved());
-        done
+        self.table.close(file.id);
+        // What others wrote and could not be saved is no matter of who only read.
+        if wrote { done } else { Ok(()) }
     }
 
     /// Commits the time of the last read: not worth an error, and not a change of the file.
     fn save_atime(&self, file: &WorkingFile) {
+        if !file.live.lock().has_atime() {
+            return;
+        }
+        // One that is set by hand meanwhile comes either before, and ends this, or after.
+        let _turn = file.turn.lock();
         let Some(atime) = file.live.lock().take_atime() else { return };
         let op = Op::Touch { node: file.id, atime };
         let actor = Actor::new(Door::Mount, 0, 0, String::new());
@@ -166,7 +195,7 @@ impl Mount {
         let mut result = Ok(());
         for file in self.table.all() {
             match file.commit(Durability::Process) {
-                Ok(_) => self.table.saved(file.id),
+                Ok(_) => self.table.let_go(file.id),
                 Err(error) => result = result.and(Err(error)),
             }
         }

@@ -121,6 +121,11 @@ impl Live {
         }
     }
 
+    /// Says whether there is an atime to be committed.
+    pub fn has_atime(&self) -> bool {
+        self.atime.is_some()
+    }
+
     /// Takes the atime to be committed.
     pub fn take_atime(&mut self) -> Option<Timestamp> {
         let atime = self.atime.take();

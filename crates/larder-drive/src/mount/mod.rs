@@ -56,10 +56,15 @@ pub struct OpenFlags {
     pub read: bool,
     /// O_WRONLY or O_RDWR.
     pub write: bool,
-    /// O_APPEND: every write goes to the end.
-    pub append: bool,
     /// O_TRUNC.
     pub truncate: bool,
+}
+
+impl OpenFlags {
+    /// Says whether a handle opened so changes the file.
+    fn change(self) -> bool {
+        self.write || self.truncate
+    }
 }
 
 /// What [`Mount::make`] makes.

@@ -124,6 +124,7 @@ impl Mount {
         self.keep_if_open(&node);
         let op = Op::Unlink { parent, name: name.clone(), what };
         self.drive.commit(actor, Vec::new(), vec![op], Durability::Process)?;
+        self.table.let_go(node.id);
         self.drive.locks().end_in(&self.drive, node.id)
     }
 
@@ -165,6 +166,7 @@ impl Mount {
         target.iter().for_each(|target| self.keep_if_open(target));
         self.drive.commit(actor, Vec::new(), vec![op], Durability::Process)?;
         if let Some(target) = target.filter(|target| target.id != node.id) {
+            self.table.let_go(target.id);
             self.drive.locks().end_in(&self.drive, target.id)?;
         }
         self.drive.locks().end_in(&self.drive, node.id)

@@ -2,7 +2,7 @@
 
 use super::file::WorkingFile;
 use super::{Handle, OpenFlags};
-use crate::Writing;
+use crate::{Busy, Writing};
 use larder_core::{Error, NodeId, Result};
 use parking_lot::{Mutex, RwLock};
 use rustix::io::Errno;
@@ -20,13 +20,27 @@ const UNSAVED_MAX: usize = 256;
 pub(super) struct Open {
     pub file: Arc<WorkingFile>,
     pub flags: OpenFlags,
-    /// Tells other doors, where the handle can write.
-    pub _writing: Option<Writing>,
 }
 
 struct Slot {
     file: Arc<WorkingFile>,
     handles: usize,
+    /// Handles that change the file.
+    writers: usize,
+    /// Tells other doors while there are such handles, and then until the file is saved: a version that they published
+    /// before would be overwritten.
+    writing: Option<Writing>,
+}
+
+impl Slot {
+    /// Lets other doors change the file again, if nobody here does and it is saved; says whether it can be forgotten.
+    fn let_go(&mut self) -> bool {
+        let saved = self.writers == 0 && self.file.is_saved();
+        if saved {
+            self.writing = None;
+        }
+        saved && self.handles == 0
+    }
 }
 
 /// The open files of a mount.
@@ -53,43 +67,56 @@ impl Table {
         &self.files[id.0 as usize % SHARDS]
     }
 
-    /// The file with one more handle; `make` opens it where it is not open.
+    /// The file with one more handle; `make` opens it where it is not open. A handle that changes the file comes with
+    /// the `busy` that hears of it.
     ///
     /// # Errors
     /// Those of `make`, which must not commit.
     pub fn open(
         &self,
         id: NodeId,
+        busy: Option<&Busy>,
         make: impl FnOnce() -> Result<Arc<WorkingFile>>,
     ) -> Result<Arc<WorkingFile>> {
         // `make` reads the node under the lock: a commit after that finds the file here and marks it.
-        match self.shard(id).lock().entry(id) {
-            Entry::Occupied(mut slot) => {
+        let mut files = self.shard(id).lock();
+        let slot = match files.entry(id) {
+            Entry::Occupied(slot) => {
                 if slot.get().handles == 0 {
                     self.unsaved.fetch_sub(1, Ordering::Relaxed);
                 }
-                slot.get_mut().handles += 1;
-                Ok(slot.get().file.clone())
+                slot.into_mut()
             }
             Entry::Vacant(vacant) => {
                 let file = make()?;
-                vacant.insert(Slot { file: file.clone(), handles: 1 });
                 self.count.fetch_add(1, Ordering::AcqRel);
-                Ok(file)
+                vacant.insert(Slot { file, handles: 0, writers: 0, writing: None })
             }
+        };
+        slot.handles += 1;
+        if let Some(busy) = busy {
+            slot.writers += 1;
+            slot.writing.get_or_insert_with(|| busy.writing(id));
         }
+        Ok(slot.file.clone())
     }
 
-    /// Takes a handle off the file. One that is not `saved` stays, to be saved later, while there is room for such.
-    pub fn close(&self, id: NodeId, saved: bool) {
+    /// Notes that a handle, about to be closed, changes the file no more, if it did (`wrote`); says whether none is left
+    /// that does: then it is for the caller to save the file.
+    pub fn leave(&self, id: NodeId, wrote: bool) -> bool {
+        let mut files = self.shard(id).lock();
+        let Some(slot) = files.get_mut(&id) else { return false };
+        slot.writers = slot.writers.saturating_sub(usize::from(wrote));
+        slot.writers == 0
+    }
+
+    /// Takes a handle off the file. One that is not saved stays, to be saved later, while there is room for such.
+    pub fn close(&self, id: NodeId) {
         let mut files = self.shard(id).lock();
         let Some(slot) = files.get_mut(&id) else { return };
         slot.handles = slot.handles.saturating_sub(1);
-        if slot.handles > 0 {
-            return;
-        }
-        if !saved {
-            if self.unsaved.fetch_add(1, Ordering::Relaxed) < UNSAVED_MAX {
+        if !slot.let_go() {
+            if slot.handles > 0 || self.unsaved.fetch_add(1, Ordering::Relaxed) < UNSAVED_MAX {
                 return;
             }
             self.unsaved.fetch_sub(1, Ordering::Relaxed);
@@ -102,10 +129,10 @@ impl Table {
         self.count.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Drops the file if no handle is left: it is saved now.
-    pub fn saved(&self, id: NodeId) {
+    /// Looks again at a file that was kept to be saved: once it is, or has nobody to be saved for, it goes.
+    pub fn let_go(&self, id: NodeId) {
         let mut files = self.shard(id).lock();
-        if files.get(&id).is_some_and(|slot| slot.handles == 0) {
+        if files.get_mut(&id).is_some_and(Slot::let_go) {
             files.remove(&id);
             self.count.fetch_sub(1, Ordering::AcqRel);
             self.unsaved.fetch_sub(1, Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! What closing, copying, other doors and full disks do to open files, one promise a test.
 
-use crate::world::{APPEND, Backend, RDONLY, RDWR, ROOT, World, name, noise};
+use crate::world::{Backend, RDONLY, RDWR, ROOT, World, name, noise};
 use larder_core::Kind;
 use larder_drive::{MakeKind, OpenFlags, RenameFlags};
 use larder_store::catalog::Attrs;
@@ -219,12 +219,12 @@ fn a_sweep_takes_nothing_from_a_writer() {
 }
 
 #[test]
-fn appends_go_to_the_end_whatever_the_offset_says() {
+fn appends_go_to_the_end_whoever_wrote_before() {
     let world = world();
     let (id, handle) = world.create("file");
     world.mount.write(handle, 0, b"0123456789").expect("written");
-    let append = world.open(id, APPEND);
-    world.mount.write(append, 3, b"ab").expect("written");
+    let append = world.open(id, RDWR);
+    world.mount.append(append, b"ab").expect("written");
     assert_eq!(world.read_all(handle), b"0123456789ab");
     let wrong = world.open(id, RDONLY);
     assert_eq!(world.mount.write(wrong, 0, b"x").expect_err("EBADF").kind(), Kind::Invalid);

@@ -1,6 +1,6 @@
 //! Random operations on the handles of a file, against a vector of bytes.
 
-use crate::world::{APPEND, Backend, RDONLY, RDWR, World, noise};
+use crate::world::{Backend, RDONLY, RDWR, World, noise};
 use larder_core::NodeId;
 use larder_drive::{Allocate, Handle, Seek};
 use proptest::prelude::*;
@@ -76,7 +76,7 @@ impl Machine {
         let world = World::new(backend);
         let (id, rdwr) = world.create(NAME);
         world.mount.flush(rdwr).expect("published");
-        let (append, rdonly) = (world.open(id, APPEND), world.open(id, RDONLY));
+        let (append, rdonly) = (world.open(id, RDWR), world.open(id, RDONLY));
         let other = Self::other(&world);
         Self { world, id, rdwr, append, rdonly, other, live: Vec::new(), committed: Vec::new(), seed: 1 }
     }
@@ -123,7 +123,7 @@ impl Machine {
             }
             Step::Append { len } => {
                 let bytes = self.noise(len);
-                assert_eq!(self.world.mount.write(self.append, 0, &bytes).expect("written"), len);
+                assert_eq!(self.world.mount.append(self.append, &bytes).expect("written"), len);
                 self.model_write(self.live.len(), &bytes);
             }
             Step::Truncate { size } => {
@@ -240,7 +240,7 @@ impl Machine {
 
     fn open(&mut self) {
         self.rdwr = self.world.open(self.id, RDWR);
-        self.append = self.world.open(self.id, APPEND);
+        self.append = self.world.open(self.id, RDWR);
         self.rdonly = self.world.open(self.id, RDONLY);
     }
 
@@ -263,7 +263,7 @@ impl Machine {
         self.committed = bytes;
         self.check();
         self.rdwr = self.world.open(self.id, RDWR);
-        self.append = self.world.open(self.id, APPEND);
+        self.append = self.world.open(self.id, RDWR);
     }
 
     fn check(&self) {

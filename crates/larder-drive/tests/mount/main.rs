@@ -4,6 +4,8 @@ mod commits;
 mod faults;
 mod file_machine;
 mod files;
+mod handles;
+mod limits;
 mod threads;
 mod tree_machine;
 mod world;

@@ -1,6 +1,8 @@
 //! Many threads on one file, and what may happen while a commit is on its way.
 
-use crate::world::{APPEND, Backend, RDONLY, RDWR, World, noise};
+use crate::world::{Backend, RDONLY, RDWR, ROOT, World, name, noise};
+use larder_core::Timestamp;
+use larder_store::catalog::Attrs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -88,6 +90,113 @@ fn a_commit_that_fails_gives_back_what_it_took() {
     assert!(world.committed("file").expect("there") == expected);
 }
 
+/// Runs `work` on a thread of this name, which [`crate::faults::FaultyChunks::hold`] knows.
+fn named<'scope, T: Send + 'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> thread::ScopedJoinHandle<'scope, T> {
+    thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, work).expect("a thread")
+}
+
+#[test]
+fn a_commit_that_ends_while_a_writer_cuts_its_block_takes_nothing() {
+    let world = World::new(Backend::Memory);
+    let block = noise(1, 3 << 20);
+    let chunks = &world.chunks;
+    chunks.hold("larder-cut");
+    for other in 0..5 {
+        let (_, handle) = world.create(&format!("other{other}"));
+        world.mount.write(handle, 0, &block).expect("written");
+        // it has the first, and the queue is full with the rest
+        chunks.waits("larder-cut");
+    }
+    let (_, handle) = world.create("file");
+    let filled = 3_000_000;
+    world.mount.write(handle, 0, &block[..filled]).expect("written");
+    thread::scope(|scope| {
+        ["committer", "writer"].into_iter().for_each(|name| chunks.hold(name));
+        let commit = named(scope, "committer", || world.mount.fsync(handle, false));
+        chunks.waits("committer");
+        let write = named(scope, "writer", || world.mount.write(handle, filled as u64, &block[filled..]));
+        chunks.waits("writer");
+        chunks.free("committer");
+        commit.join().expect("no panic").expect("published");
+        chunks.free("writer");
+        chunks.free("larder-cut");
+        write.join().expect("no panic").expect("written");
+    });
+    assert!(world.read_all(handle) == block);
+    world.mount.write(handle, block.len() as u64, b"more").expect("written");
+    world.mount.flush(handle).expect("published");
+    assert!(world.committed("file").expect("there") == [&block[..], b"more"].concat());
+}
+
+#[test]
+fn what_is_removed_while_it_is_committed_stays_readable() {
+    let world = World::new(Backend::Memory);
+    let (_, handle) = world.create("draft");
+    let bytes = noise(1, 3_000_000);
+    world.mount.write(handle, 0, &bytes).expect("written");
+    thread::scope(|scope| {
+        world.chunks.close_gate();
+        let commit = scope.spawn(|| world.mount.fsync(handle, false));
+        world.chunks.somebody_waits();
+        world.mount.unlink(&world.actor, ROOT, &name("draft")).expect("removed");
+        world.chunks.open_gate();
+        commit.join().expect("no panic").expect("nothing to publish");
+    });
+    world.chunks.memory.sweep(|_| false);
+    assert!(world.read_all(handle) == bytes);
+    world.mount.release(handle).expect("released");
+}
+
+#[test]
+fn times_set_by_hand_during_a_commit_survive_it() {
+    let world = World::new(Backend::Memory);
+    let (id, handle) = world.create("file");
+    world.mount.write(handle, 0, b"bytes").expect("written");
+    thread::scope(|scope| {
+        world.chunks.close_gate();
+        let commit = scope.spawn(|| world.mount.flush(handle));
+        world.chunks.somebody_waits();
+        let (done, is_done) = std::sync::mpsc::channel();
+        let world = &world;
+        scope.spawn(move || {
+            let attrs = Attrs { mtime: Some(Timestamp(7)), ..Attrs::default() };
+            world.mount.set_attrs(&world.actor, id, attrs, None, None).expect("set");
+            done.send(()).expect("somebody waits");
+        });
+        // it may wait for the commit
+        let _ = is_done.recv_timeout(std::time::Duration::from_millis(100));
+        world.chunks.open_gate();
+        commit.join().expect("no panic").expect("published");
+    });
+    assert_eq!(world.mount.node(id).expect("there").mtime, Timestamp(7));
+    world.mount.release(handle).expect("released");
+    assert_eq!(world.drive.node(id).expect("published").mtime, Timestamp(7));
+}
+
+#[test]
+fn a_truncation_is_published_though_the_last_writer_is_leaving() {
+    let world = World::new(Backend::Memory);
+    let id = world.put("file", b"0123456789").expect("put");
+    for round in 0..500 {
+        let size = 1 + round % 9;
+        let handle = world.open(id, RDWR);
+        world.mount.write(handle, 0, b"0123456789").expect("written");
+        world.mount.flush(handle).expect("published");
+        thread::scope(|scope| {
+            let world = &world;
+            scope.spawn(move || world.mount.release(handle).expect("released"));
+            let set = world.mount.set_attrs(&world.actor, id, Attrs::default(), Some(size), None);
+            set.expect("truncated");
+        });
+        assert_eq!(world.committed("file").expect("there").len() as u64, size, "round {round}");
+        assert!(!world.drive.busy().is_busy(id));
+    }
+}
+
 /// Each record says who wrote it and which it is, all over.
 fn record(writer: u64, number: u64) -> Vec<u8> {
     [writer.to_le_bytes(), number.to_le_bytes()].concat().repeat(RECORD / 16 + 1)[..RECORD].to_vec()
@@ -109,12 +218,12 @@ fn appends_of_many_threads_all_arrive_whole() {
                 .map(|writer| {
                     let world = &world;
                     scope.spawn(move || {
-                        let handle = world.open(id, APPEND);
+                        let handle = world.open(id, RDWR);
                         for number in 0..RECORDS {
                             // Some are longer than what fits the stream's block at once.
                             let many = if number % 50 == 0 { 900 } else { 1 };
                             let bytes = record(writer, number).repeat(many);
-                            world.mount.write(handle, 0, &bytes).expect("written");
+                            world.mount.append(handle, &bytes).expect("written");
                         }
                         world.mount.release(handle).expect("released");
                     })

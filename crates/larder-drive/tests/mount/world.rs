@@ -8,9 +8,8 @@ use larder_store::memory::MemoryKv;
 use larder_store::{Catalog, ChunkStore, KvCatalog};
 use std::sync::Arc;
 
-pub const RDWR: OpenFlags = OpenFlags { read: true, write: true, append: false, truncate: false };
-pub const RDONLY: OpenFlags = OpenFlags { read: true, write: false, append: false, truncate: false };
-pub const APPEND: OpenFlags = OpenFlags { read: true, write: true, append: true, truncate: false };
+pub const RDWR: OpenFlags = OpenFlags { read: true, write: true, truncate: false };
+pub const RDONLY: OpenFlags = OpenFlags { read: true, write: false, truncate: false };
 pub const ROOT: NodeId = NodeId::ROOT;
 
 /// Which backend.
@@ -55,6 +54,15 @@ impl World {
                 Self::over(store, Arc::new(catalog), clock, settings, (Arc::default(), Some(folder)))
             }
         }
+    }
+
+    /// A drive in memory with its staging files in a folder.
+    pub fn staging_in(folder: &std::path::Path) -> Self {
+        let clock = Clock::manual(Timestamp(1_000_000_000));
+        let chunks = Arc::new(FaultyChunks::default());
+        let catalog = KvCatalog::open(MemoryKv::default(), clock.now(), (0, 0)).expect("an empty index");
+        let settings = Settings { staging: Some(folder.to_owned()), ..Settings::default() };
+        Self::over(chunks.clone(), Arc::new(catalog), clock, settings, (chunks, None))
     }
 
     fn over(

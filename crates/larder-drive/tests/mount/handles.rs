@@ -1,0 +1,109 @@
+//! Who publishes what, and when other doors may change a file, one promise a test.
+
+use crate::world::{Backend, RDONLY, RDWR, ROOT, World, name};
+use larder_core::Kind;
+use larder_drive::{OpenFlags, RenameFlags, is_locked};
+use larder_store::catalog::{Attrs, Unlink};
+use std::sync::atomic::Ordering;
+
+fn world() -> World {
+    World::new(Backend::Memory)
+}
+
+/// A file whose last close failed.
+fn unsaved(world: &World, text: &str) -> larder_core::NodeId {
+    let (id, handle) = world.create(text);
+    world.mount.write(handle, 0, b"bytes").expect("written");
+    world.chunks.full.store(true, Ordering::Release);
+    assert!(world.mount.flush(handle).is_err() && world.mount.release(handle).is_err());
+    world.chunks.full.store(false, Ordering::Release);
+    id
+}
+
+#[test]
+fn a_file_made_by_who_only_reads_is_there_for_others() {
+    let world = world();
+    let (node, handle) =
+        world.mount.create(&world.actor, ROOT, name("lock"), 0o644, RDONLY).expect("created");
+    assert!(!node.draft);
+    assert_eq!(world.committed("lock").expect("published"), b"");
+    world.mount.release(handle).expect("released");
+    world.put("lock", b"content").expect("nobody writes");
+    world.mount.sync_all().expect("nothing to do");
+    assert_eq!(world.committed("lock").expect("there"), b"content");
+}
+
+#[test]
+fn who_truncates_and_reads_publishes_too() {
+    let world = world();
+    let id = world.put("file", b"old").expect("put");
+    let handle = world.open(id, OpenFlags { truncate: true, ..RDONLY });
+    assert!(is_locked(&world.put("file", b"new").expect_err("it would be overwritten")));
+    assert_eq!(world.mount.write(handle, 0, b"x").expect_err("EBADF").kind(), Kind::Invalid);
+    world.mount.release(handle).expect("released");
+    assert_eq!(world.committed("file").expect("there"), b"");
+    world.put("file", b"new").expect("put");
+}
+
+#[test]
+fn a_set_size_is_published_where_somebody_holds_a_lock() {
+    let world = world();
+    let id = world.put("file", b"12345").expect("put");
+    let reader = world.open(id, RDONLY);
+    world.drive.busy().add_probe(move |node| node == id);
+    world.mount.set_attrs(&world.actor, id, Attrs::default(), Some(2), None).expect("set");
+    assert_eq!(world.committed("file").expect("there"), b"12");
+    world.mount.release(reader).expect("released");
+}
+
+#[test]
+fn what_could_not_be_saved_keeps_other_doors_out() {
+    let world = world();
+    world.put("file", b"one").expect("put");
+    unsaved(&world, "other");
+    let id = world.mount.lookup(ROOT, &name("file")).expect("there").id;
+    let handle = world.open(id, RDWR);
+    world.mount.write(handle, 0, b"two").expect("written");
+    world.chunks.full.store(true, Ordering::Release);
+    world.mount.release(handle).expect_err("full");
+    assert!(is_locked(&world.drive.remove(&world.dav, ROOT, &name("file"), Unlink::File).expect_err("kept")));
+    world.chunks.full.store(false, Ordering::Release);
+    assert!(is_locked(&world.put("file", b"three").expect_err("it would be overwritten")));
+    let reader = world.open(id, RDONLY);
+    world.mount.release(reader).expect("released");
+    assert_eq!(world.committed("file").expect("there"), b"two", "the next close saved it");
+    world.put("file", b"three").expect("put");
+    world.mount.sync_all().expect("saved");
+    assert_eq!(world.committed("file").expect("there"), b"three");
+    assert_eq!(world.committed("other").expect("there"), b"bytes");
+}
+
+#[test]
+fn removing_what_could_not_be_saved_forgets_it() {
+    let world = world();
+    let removed = unsaved(&world, "removed");
+    world.mount.unlink(&world.actor, ROOT, &name("removed")).expect("removed");
+    let replaced = unsaved(&world, "replaced");
+    let (_, handle) = world.create("new");
+    world.mount.release(handle).expect("published");
+    let (from, to) = ((ROOT, name("new")), (ROOT, name("replaced")));
+    world.mount.rename(&world.actor, from, to, RenameFlags::Replace).expect("renamed");
+    for id in [removed, replaced] {
+        assert_eq!(world.mount.node(id).expect_err("forgotten").kind(), Kind::NotFound);
+        assert!(!world.drive.busy().is_busy(id));
+    }
+}
+
+#[test]
+fn a_file_that_another_door_removed_is_not_opened_again() {
+    let world = world();
+    let id = world.put("file", b"bytes").expect("put");
+    let handle = world.open(id, RDONLY);
+    world.drive.remove(&world.dav, ROOT, &name("file"), Unlink::File).expect("removed");
+    let second = world.open(id, RDONLY);
+    assert_eq!(world.read_all(second), b"bytes", "it lives while it is open");
+    [handle, second].into_iter().for_each(|handle| world.mount.release(handle).expect("released"));
+    let opened = world.mount.open(&world.actor, id, RDWR);
+    assert_eq!(opened.expect_err("the name is to be looked up anew").kind(), Kind::Conflict);
+    assert!(!world.drive.busy().is_busy(id));
+}
