@@ -4,19 +4,14 @@
 mod support;
 mod hostile_http {
     pub mod raw;
+    pub mod slow;
     pub mod target;
 }
 
-use hostile_http::raw::{drain, fields, talk};
+use hostile_http::raw::{fields, talk};
 use hostile_http::target::{KEPT, PROMPT_S, Target, shorten};
-use std::io::Write;
-use std::net::SocketAddr;
-use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support::random::Random;
-
-/// A peer that sends nothing more is given up within this.
-const STALLED_S: u64 = 240;
 
 #[test]
 fn garbage_is_refused_and_the_connection_closed() {
@@ -189,56 +184,6 @@ fn short_body_changes_nothing() {
         assert!(!(200..300).contains(&reply.status()) && reply.closed, "{reply:?}");
     }
     target.expect_unharmed();
-}
-
-#[test]
-fn slow_peers_are_given_up() {
-    let target = Target::new();
-    let ok = &fields(target.address());
-    let silent: Vec<String> = vec![
-        String::new(),
-        "GET /dav/home/kept HT".into(),
-        format!("GET {KEPT} HTTP/1.1\r\n{ok}"),
-        format!("PUT {KEPT} HTTP/1.1\r\n{ok}Content-Length: 100\r\n\r\n"),
-        format!("PUT {KEPT} HTTP/1.1\r\n{ok}Content-Length: 100\r\n\r\nhalf"),
-        format!("PUT {KEPT} HTTP/1.1\r\n{ok}Transfer-Encoding: chunked\r\n\r\n64\r\nhalf"),
-        format!("PROPFIND /dav/home/ HTTP/1.1\r\n{ok}Content-Length: 100\r\n\r\n<propfind"),
-        format!("PUT {KEPT} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf"),
-    ];
-    let address = target.address();
-    std::thread::scope(|scope| {
-        for start in &silent {
-            scope.spawn(move || {
-                let reply = talk(address, start.as_bytes(), true, STALLED_S);
-                assert!(reply.closed, "{start:?} holds its connection: {reply:?}");
-                assert!(!(200..300).contains(&reply.status()), "{start:?}: {reply:?}");
-            });
-        }
-        scope.spawn(move || dripping_head_is_given_up(address, ok));
-        // Meanwhile others are served.
-        let mut client = target.server.client();
-        assert_eq!(client.ok("GET", KEPT, &[], b"").text(), "kept as it was");
-    });
-    target.expect_unharmed();
-}
-
-/// A head that comes a byte a second never counts as silent, and is given up all the same.
-fn dripping_head_is_given_up(address: SocketAddr, ok: &str) {
-    let started = Instant::now();
-    let mut stream = TcpStream::connect(address).expect("the server accepts");
-    let head = format!("GET {KEPT} HTTP/1.1\r\n{ok}X: {}\r\n\r\n", "a".repeat(1000));
-    let second = Duration::from_secs(1);
-    stream.set_read_timeout(Some(second)).expect("a limit");
-    for byte in head.as_bytes() {
-        assert!(started.elapsed() < Duration::from_secs(STALLED_S), "a dripping head holds its connection");
-        // The read waits a second where the server still waits too.
-        let open = matches!(stream.peek(&mut [0]), Err(e) if e.kind() == std::io::ErrorKind::WouldBlock);
-        if !open || stream.write_all(&[*byte]).is_err() {
-            break;
-        }
-    }
-    let reply = drain(stream, started);
-    assert!(reply.closed && !(200..300).contains(&reply.status()), "{reply:?}");
 }
 
 #[test]

@@ -203,6 +203,7 @@ fn flipped_bit_is_found_named_and_harms_no_other_file() {
     let scrubbed = place.run(&["scrub"], LIMIT_S);
     assert_eq!(scrubbed.code(), 1, "{scrubbed}");
     assert!(scrubbed.to_string().contains(&path), "{scrubbed}");
+    assert!(scrubbed.stderr.contains("put these files again") && !scrubbed.stderr.contains("larder scrub"));
     assert_files(&mut server.client(), &files);
     // Put again, it is whole again.
     server.client().ok("PUT", &url(&path), &[], &content);

@@ -247,6 +247,15 @@ mod tests {
     }
 
     #[test]
+    fn readme_shows_keys_that_exist() {
+        let readme = include_str!("../../README.md");
+        let example = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
+        let config = parse(example.expect("an example")).expect("every key is known");
+        assert_eq!(config.file.cache_mib, Some(256));
+        config.store(&Common::default()).expect("within bounds");
+    }
+
+    #[test]
     fn bad_rate_names_its_key() {
         let config = parse("limit-down = \"fast\"").expect("syntax is fine");
         let error = config.server(&Serving::default()).expect_err("no rate").to_string();
