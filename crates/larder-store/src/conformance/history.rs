@@ -9,6 +9,7 @@ pub(super) const CASES: &[Case] = &[
     ("deleted nodes come back", deleted_nodes_come_back),
     ("a name deleted many times keeps them all", a_name_deleted_many_times_keeps_them_all),
     ("purging ends the history before a time", purging_ends_the_history_before_a_time),
+    ("purging a tree forgets a file that has two names in it", purging_forgets_a_file_with_two_names),
     ("drafts become visible and leave no history", drafts_leave_no_history),
 ];
 
@@ -100,6 +101,22 @@ fn purging_ends_the_history_before_a_time(s: &Session<'_>) {
     assert_eq!(s.catalog.node(top).expect_err("purged").kind(), Kind::NotFound);
     assert_eq!(s.catalog.versions(file).expect("versions"), []);
     assert_eq!(s.node(file).size_bytes(), 40);
+}
+
+fn purging_forgets_a_file_with_two_names(s: &Session<'_>) {
+    for far in [false, true] {
+        let before = s.catalog.counts();
+        let top = s.folder(ROOT, "top");
+        let sub = s.folder(top, "sub");
+        let file = s.file(top, "file");
+        s.done(set_content(file, 1000));
+        let second = place(if far { sub } else { top }, "second");
+        s.done(Op::Link { node: file, parent: second.0, name: second.1 });
+        s.done(unlink(ROOT, "top"));
+        purge(s, i64::MAX);
+        assert_eq!(s.catalog.counts(), before);
+        assert_eq!(s.catalog.node(file).expect_err("purged").kind(), Kind::NotFound);
+    }
 }
 
 fn drafts_leave_no_history(s: &Session<'_>) {

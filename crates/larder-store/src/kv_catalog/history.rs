@@ -211,11 +211,13 @@ impl<K: Kv> Txn<'_, K> {
         Ok(true)
     }
 
-    fn purge_node(&mut self, mut node: Node, entry: Option<Vec<u8>>) -> Result<()> {
+    fn purge_node(&mut self, node: Node, entry: Option<Vec<u8>>) -> Result<()> {
         if let Some(key) = entry {
             self.write(key, None);
         }
         self.committed.purged += 1;
+        // Another name of it may have been purged since it was looked at.
+        let mut node = self.node(node.id)?;
         if !node.is_folder() && node.nlink > 1 {
             node.nlink -= 1;
             self.save(&node);
