@@ -153,7 +153,6 @@ impl Engine {
         if edits.is_empty() {
             return Ok(0);
         }
-        let before = head.end();
         let batch = Batch { edits, changes: Vec::new() };
         let payloads = self.payloads(&batch);
         let headers = self.append_batch(&mut head, &payloads)?;
@@ -162,14 +161,18 @@ impl Engine {
         for (header, payload) in headers.iter().zip(&payloads) {
             for (key, value) in edits.by_ref().take(payload.edits) {
                 // Short values are in the index already; of a long one the place is new.
-                if let Some(value) = value.filter(|value| edits::is_long(value)) {
-                    tables.active.set(key, Some(self.codec.slot(header, &value)));
+                match value {
+                    Some(value) if edits::is_long(&value) => {
+                        tables.active.set(key, Some(self.codec.slot(header, &value)));
+                    }
+                    value => tables.active.count_known(&key, &value.unwrap_or_default()),
                 }
             }
         }
-        let full = tables.active.bytes() >= self.settings.memtable_bytes;
+        let full = tables.active.replay_bytes() >= self.settings.memtable_bytes;
         drop(tables);
-        let bytes = head.end().0.saturating_sub(before.0).min(u64::from(u32::MAX));
+        let bytes =
+            headers.iter().map(|header| u64::from(header.record_bytes())).sum::<u64>() + HEADER_BYTES as u64;
         self.appended(head, full);
         Ok(bytes)
     }

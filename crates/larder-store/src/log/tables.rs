@@ -14,6 +14,7 @@ const ENTRY_BYTES: usize = 96;
 pub struct Table {
     entries: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     bytes: usize,
+    known_bytes: usize,
 }
 
 impl Table {
@@ -29,6 +30,16 @@ impl Table {
     /// Memory that the table takes, about.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Counts an edit that was appended to the log again and that the index has already, so that it is not held here.
+    pub fn count_known(&mut self, key: &[u8], value: &[u8]) {
+        self.known_bytes += ENTRY_BYTES + key.len() + value.len();
+    }
+
+    /// Memory that a replay of what was appended since the table was begun takes at most, about.
+    pub fn replay_bytes(&self) -> usize {
+        self.bytes + self.known_bytes
     }
 
     /// Says whether it holds nothing.
