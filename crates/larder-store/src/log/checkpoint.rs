@@ -6,7 +6,7 @@
 use super::engine::Engine;
 use super::index;
 use super::superblock::{self, IndexState, Superblock};
-use larder_core::{Error, Kind, Result, Timestamp};
+use larder_core::{Error, Result, Timestamp};
 use std::sync::Arc;
 
 impl Engine {
@@ -106,21 +106,6 @@ impl Engine {
         }
     }
 
-    /// Refuses to begin what would fill the disk: sled does not survive that.
-    fn room_for(&self, bytes: usize) -> Result<()> {
-        let needed = bytes as u64 * INDEX_GROWTH + INDEX_SPARE_BYTES;
-        let (free, _) = self.disk.free_bytes()?;
-        let spare = self.reserve.file_bytes();
-        if free >= needed {
-            return Ok(());
-        }
-        // Giving up the reserve for less than enough would only feed it to the next changes.
-        if free + spare >= needed && self.reserve.release() {
-            return Ok(());
-        }
-        Err(Error::new(Kind::NoSpace, format!("a checkpoint needs {needed} bytes, {free} are free")))
-    }
-
     /// Makes a last checkpoint, closes the index and says in the superblock that all is well.
     ///
     /// # Errors
@@ -142,8 +127,3 @@ impl Engine {
         self.disk.replace(superblock::NAME, &superblock.encode())
     }
 }
-
-/// sled's file grows by up to so many times the bytes written to it before it takes free parts of it again.
-const INDEX_GROWTH: u64 = 3;
-/// And by so much at once.
-const INDEX_SPARE_BYTES: u64 = 1 << 20;

@@ -151,7 +151,7 @@ impl Engine {
     /// # Errors
     /// `NoSpace` and others of the disk; then nothing changed.
     pub fn apply(&self, batch: Batch) -> Result<Position> {
-        self.await_room()?;
+        self.await_room_for(&batch)?;
         let payloads = self.payloads(&batch);
         let mut head = self.appender.lock()?;
         let headers = self.append_batch(&mut head, &payloads)?;
@@ -186,37 +186,6 @@ impl Engine {
     pub fn payloads(&self, batch: &Batch) -> Vec<Payload> {
         let parts = edits::encode(batch).into_iter();
         parts.map(|part| Payload { edits: part.edits, ..self.codec.encode_meta(part.bytes) }).collect()
-    }
-
-    /// Waits while both memtables are full.
-    ///
-    /// # Errors
-    /// Why the checkpoint that should empty one failed.
-    pub fn await_room(&self) -> Result<()> {
-        let full = |tables: &Tables| {
-            tables.frozen.is_some() && tables.active.bytes() >= self.settings.memtable_bytes
-        };
-        let mut waited_for = None;
-        loop {
-            // Read before the tables: a checkpoint that ends after this is not missed.
-            let tried = self.work.lock().tried;
-            if !full(&self.tables.read()) {
-                return Ok(());
-            }
-            let mut work = self.work.lock();
-            if let (true, Some(error)) = (waited_for.is_some_and(|tried| tried < work.tried), &work.failed) {
-                return Err(Error::new(error.kind(), format!("no room for changes: {error}")));
-            }
-            if work.closing {
-                return Err(Error::unavailable("the store is being closed"));
-            }
-            waited_for.get_or_insert(tried);
-            work.wanted = true;
-            self.work_changed.notify_all();
-            while work.tried == tried && !work.closing {
-                self.work_changed.wait(&mut work);
-            }
-        }
     }
 
     /// Lets go of the end of the log, and asks for a checkpoint where one is due; `full` says whether the memtable is.

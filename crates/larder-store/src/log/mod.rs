@@ -21,6 +21,7 @@ mod record;
 mod recover;
 mod replay;
 mod reserve;
+mod room;
 mod scrub;
 mod seal;
 mod segments;

@@ -5,14 +5,18 @@
 //! for opening and checkpoints: sled writes half a mebibyte and more whenever it is opened.
 
 use super::disk::Disk;
+use super::position::Position;
 use super::settings::Settings;
 use larder_core::{Error, Kind, Result};
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const NAME: &str = "reserve";
 /// Of a small file system no more than this part is kept free.
 const SHARE_OF_DISK: u64 = 8;
+/// Free space is looked at so often while as much as is kept free is appended.
+const LOOKS: u64 = 32;
 /// The file has this part of what is kept free.
 const SHARE_OF_FILE: u64 = 2;
 
@@ -22,6 +26,8 @@ pub struct Reserve {
     bytes: u64,
     /// Bytes that may be appended before free space is looked at again.
     unchecked: AtomicU64,
+    /// The end of the log when [`Reserve::room`] looked, and what it found.
+    looked: Mutex<Option<(Position, u64)>>,
 }
 
 impl Reserve {
@@ -32,7 +38,7 @@ impl Reserve {
     pub fn open(disk: Arc<Disk>, settings: &Settings) -> Result<Self> {
         let (free, size) = disk.free_bytes()?;
         let bytes = settings.reserve_bytes.min(size / SHARE_OF_DISK);
-        let reserve = Self { disk, bytes, unchecked: AtomicU64::new(0) };
+        let reserve = Self { disk, bytes, unchecked: AtomicU64::new(0), looked: Mutex::new(None) };
         if free < bytes / SHARE_OF_FILE {
             reserve.release();
         }
@@ -55,6 +61,33 @@ impl Reserve {
         }
         self.unchecked.store(self.bytes / 8, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Bytes of the room that changes leave to collections: half of the file.
+    pub fn kept_for_collections(&self) -> u64 {
+        self.bytes / SHARE_OF_FILE / 2
+    }
+
+    /// Bytes that are free or kept in the file, about, now that the log ends at `end`.
+    ///
+    /// # Errors
+    /// Those of statvfs(2).
+    pub fn room(&self, end: Position) -> Result<u64> {
+        let mut looked = self.looked.lock();
+        if let Some((at, room)) = *looked {
+            let appended = end.0.saturating_sub(at.0);
+            if appended <= self.bytes / LOOKS {
+                return Ok(room.saturating_sub(appended));
+            }
+        }
+        let room = self.disk.free_bytes()?.0 + self.file_bytes();
+        *looked = Some((end, room));
+        Ok(room)
+    }
+
+    /// Lets [`Reserve::room`] look at the disk again.
+    pub fn look_again(&self) {
+        *self.looked.lock() = None;
     }
 
     /// Gives up half of the file, for a change that did not fit; says whether it was whole.
@@ -88,6 +121,7 @@ impl Reserve {
     /// Makes the file whole where there is room; where it was given up for a checkpoint and the disk is still full, takes
     /// back what that left.
     pub fn renew(&self) {
+        self.look_again();
         let Ok((free, _)) = self.disk.free_bytes() else { return };
         let (have, whole) = (self.file_bytes(), self.bytes / SHARE_OF_FILE);
         let room = free + have > self.bytes + whole;
