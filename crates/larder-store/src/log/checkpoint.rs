@@ -106,11 +106,15 @@ impl Engine {
         }
     }
 
-    /// Makes a last checkpoint, closes the index and says in the superblock that all is well.
+    /// Makes a last checkpoint, closes the index and says in the superblock that all is well; of an index that failed it
+    /// says that.
     ///
     /// # Errors
     /// Those of [`Engine::checkpoint`]: then the next start replays the log.
     pub fn close(&self) -> Result<()> {
+        if self.work.lock().index_lost {
+            return self.give_up_index();
+        }
         self.checkpoint()?;
         let mut superblock = self.superblock.lock();
         let end = self.appender.end();
@@ -125,5 +129,14 @@ impl Engine {
             superblock.index = IndexState::Sealed(hash);
         }
         self.disk.replace(superblock::NAME, &superblock.encode())
+    }
+
+    /// Notes that the index could not be read, so that the next start makes it again whatever it looks like.
+    fn give_up_index(&self) -> Result<()> {
+        let mut superblock = self.superblock.lock();
+        drop(self.index.write().take());
+        superblock.index = IndexState::Lost;
+        self.disk.replace(superblock::NAME, &superblock.encode())?;
+        self.appender.wait_durable(self.appender.end())
     }
 }

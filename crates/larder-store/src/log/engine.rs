@@ -52,6 +52,8 @@ pub struct Work {
     pub wanted: bool,
     /// The index failed and must be made again.
     pub rebuild: bool,
+    /// The index failed and was not made again yet, whether or not that was tried.
+    pub index_lost: bool,
     /// The store is being closed.
     pub closing: bool,
     /// When a checkpoint was last asked for because of the time.

@@ -70,6 +70,7 @@ impl Engine {
         let mut work = self.work.lock();
         work.tried += 1;
         work.rebuild = false;
+        work.index_lost = false;
         work.failed = None;
         work.checkpoint = end;
         self.work_changed.notify_all();
@@ -79,6 +80,7 @@ impl Engine {
     /// Notes that the index cannot be read and has it made again.
     pub fn index_failed(&self, error: &Error) {
         let mut work = self.work.lock();
+        work.index_lost = true;
         if !work.rebuild {
             tracing::error!(%error, "the index failed and is made again");
             work.rebuild = true;

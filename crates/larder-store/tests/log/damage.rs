@@ -1,9 +1,11 @@
 //! Damage to files: an index in any state is made again; a damaged record is found, and everything else is served.
 
 use crate::fixture::*;
-use larder_core::{ChunkId, Kind};
+use larder_core::{ChunkId, Content, Kind, Manifest, Name, NodeId, NodeKind, Timestamp};
+use larder_store::catalog::NewNode;
+use larder_store::kv::Kv;
 use larder_store::log::{LogStore, Settings};
-use larder_store::{ChunkStore, Put};
+use larder_store::{Catalog, ChunkStore, Commit, Durability, KvCatalog, Op, Put};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -229,14 +231,44 @@ fn index_that_fails_while_in_use_is_made_again() {
     let mut failed = 0;
     for i in 0..20_000u64 {
         let key = format!("nkey{i:05}");
-        let mut found = larder_store::kv::Kv::get(&store.kv(), key.as_bytes());
+        let mut found = store.kv().get(key.as_bytes());
         while let Err(error) = found {
             assert!(matches!(error.kind(), Kind::Corrupt | Kind::Unavailable), "{error}");
             failed += 1;
             std::thread::yield_now();
-            found = larder_store::kv::Kv::get(&store.kv(), key.as_bytes());
+            found = store.kv().get(key.as_bytes());
         }
         assert_eq!(found.expect("looked at just now"), Some(noise(i, 200)), "{key}");
     }
     assert!(failed > 0, "the file was read");
+}
+
+#[test]
+fn index_that_failed_is_made_again_by_the_next_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings = Settings { index_cache_bytes: 256 << 10, memtable_bytes: 1 << 20, ..SMALL };
+    let store = LogStore::open(folder.path(), settings, &parts()).expect("the store opens");
+    for i in 0..20_000u64 {
+        set(&store, &format!("nkey{i:05}"), Some(&noise(i, 200)));
+    }
+    store.checkpoint().expect("written");
+    let db = &index_files(folder.path())[0];
+    let good = fs::read(db).expect("a file");
+    // While it is collecting, the store does not make its index again by itself.
+    let collected = store.collect(
+        |_| {
+            fs::write(db, vec![0xAA; good.len()]).expect("written");
+            (0..20_000).try_for_each(|i| store.kv().get(format!("nkey{i:05}").as_bytes()).map(drop))
+        },
+        &mut |_| (),
+    );
+    assert_eq!(collected.expect_err("the file was read").kind(), Kind::Corrupt);
+    drop(store);
+    // It looks whole again, and nobody knows what sled wrote to it while it could not read it.
+    if db.exists() {
+        fs::write(db, good).expect("written");
+    }
+    let store = open(folder.path());
+    assert!(store.was_rebuilt() || index_files(folder.path())[0] != *db);
+    assert!((0..20_000).all(|i| value(&store, &format!("nkey{i:05}")) == Some(noise(i, 200))));
 }
