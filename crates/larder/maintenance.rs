@@ -105,6 +105,7 @@ impl Opened {
             "chunks": found.chunks,
             "checked_bytes": found.bytes,
             "damaged_chunks": damaged.len(),
+            "unreadable_chunks": found.unreadable,
             "damaged_records": found.damaged_records,
             "damaged": paths,
         }))

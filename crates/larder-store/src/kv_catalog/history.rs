@@ -5,7 +5,7 @@ use super::{KvCatalog, PAGE, keys};
 use crate::catalog::{Deleted, OldVersion, Op};
 use crate::chunks::ChunkStore;
 use crate::kv::Kv;
-use larder_core::{ChunkId, Error, Head, Name, Node, NodeId, Result, Timestamp, manifest};
+use larder_core::{ChunkId, Error, Head, Kind, Name, Node, NodeId, Result, Timestamp, manifest};
 
 /// Keys of history that has ended; looked for before the commit takes its lock, as that reads all of the history.
 #[derive(Default)]
@@ -68,10 +68,10 @@ impl<K: Kv> KvCatalog<K> {
     ///
     /// A chunk that the catalog refers to when this begins is reported however commits go on meanwhile: nodes are
     /// read before versions, and content moves from a node to its versions, never back. History must not be purged
-    /// meanwhile; chunks referred to since are held by leases.
+    /// meanwhile; chunks referred to since are held by leases. Pages that scrub found damaged are passed over.
     ///
     /// # Errors
-    /// Those of the index and of reading pages.
+    /// Those of the index and of reading other pages.
     pub fn mark(&self, chunks: &dyn ChunkStore, mut live: impl FnMut(&ChunkId)) -> Result<()> {
         self.each(b"n", |_, value| {
             if let Some(head) = keys::decode::<Node>(value)?.head() {
@@ -128,7 +128,16 @@ fn mark_head(head: &Head, chunks: &dyn ChunkStore, live: &mut impl FnMut(&ChunkI
         if depth > 0 {
             let mut below = Vec::new();
             for page in &level {
-                manifest::decode(&chunks.get(&page.id)?, &mut below)?;
+                match chunks.get(&page.id) {
+                    Ok(bytes) => manifest::decode(&bytes, &mut below)?,
+                    // Scrub set it aside: nobody can read what it lists, and a writer who puts it again puts that too.
+                    Err(error)
+                        if error.kind() == Kind::Corrupt && !chunks.missing(&[page.id])?.is_empty() =>
+                    {
+                        tracing::warn!(page = %page.id, "what a damaged page of a manifest lists is not held");
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             level = below;
         }

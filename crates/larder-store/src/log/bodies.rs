@@ -33,16 +33,17 @@ impl Engine {
         }
     }
 
-    /// Returns where chunk `id` lies.
+    /// Returns where chunk `id` lies, or lay when scrub set it aside: whether that can be read again is for the reader to
+    /// see.
     ///
     /// # Errors
-    /// `NotFound`; `Corrupt` where it is quarantined.
+    /// `NotFound`.
     pub fn located(&self, id: &ChunkId) -> Result<Location> {
-        match self.location(id)? {
-            Some(location) => Ok(location),
-            None if self.is_quarantined(id)? => Err(Error::corrupt(format!("chunk {id} is quarantined"))),
-            None => Err(Error::not_found(format!("chunk {id}"))),
-        }
+        let location = match self.location(id)? {
+            None => self.quarantined_at(id)?,
+            found => found,
+        };
+        location.ok_or_else(|| Error::not_found(format!("chunk {id}")))
     }
 
     /// Returns where chunk `id` lies, if it is there.
@@ -103,7 +104,7 @@ impl Engine {
         if self.slot(&key)?.is_some() {
             return Ok(Put::Known);
         }
-        let healed = self.is_quarantined(id)?;
+        let healed = self.quarantined_at(id)?.is_some();
         self.await_room()?;
         let payload = self.codec.encode_chunk(body);
         let (flags, stored) = payload.as_ref().map_or((0, body), |p| (p.flags, p.bytes.as_slice()));
@@ -134,11 +135,35 @@ impl Engine {
         Ok(Put::New { stored_bytes: (HEADER_BYTES + stored.len()) as u64 })
     }
 
-    /// Says whether scrub found chunk `id` damaged and nobody put it again.
+    /// Returns where chunk `id` lay when scrub set it aside, if nobody put it again since.
     ///
     /// # Errors
     /// Those of the index.
-    pub fn is_quarantined(&self, id: &ChunkId) -> Result<bool> {
-        Ok(self.quarantined.load(Ordering::Acquire) && self.slot(&slot::quarantine_key(id))?.is_some())
+    pub fn quarantined_at(&self, id: &ChunkId) -> Result<Option<Location>> {
+        if !self.quarantined.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let Some(place) = self.value(&slot::quarantine_key(id))? else { return Ok(None) };
+        match Slot::decode(&place)? {
+            Slot::Chunk(location) => Ok(Some(location)),
+            Slot::Inline(_) | Slot::Sealed(_) | Slot::Pointer(_) => {
+                Err(Error::corrupt(format!("index entry of quarantined chunk {id}")))
+            }
+        }
+    }
+
+    /// Stores chunk `id` again, which was set aside, if the record at `location` is what it should be after all; says
+    /// whether that could be told.
+    ///
+    /// # Errors
+    /// Those of the index and of writing.
+    pub fn look_again(&self, id: &ChunkId, location: Location) -> Result<bool> {
+        match self.read_chunk(id, location) {
+            Ok(body) => match self.put_chunk(&self.leases.start(), id, &body) {
+                Err(error) if error.kind() == Kind::NoSpace => Ok(false),
+                put => put.map(|_| true),
+            },
+            Err(error) => Ok(matches!(error.kind(), Kind::Corrupt | Kind::NotFound)),
+        }
     }
 }

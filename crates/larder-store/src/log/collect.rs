@@ -141,11 +141,11 @@ impl Engine {
     fn compact(&self, number: u32, collected: &mut Collected, pace: Pace<'_>) -> Result<()> {
         let size = self.segments.file(number)?.len()?;
         let oldest = self.segments.numbers().first() == Some(&number);
-        let used = self.used_bytes(number, oldest, pace)?;
-        if used * 100 / size.max(1) >= COMPACT_BELOW_PERCENT {
-            return Ok(());
-        }
-        let moved = self.move_used(number, oldest, pace)?;
+        let moved = match self.used_bytes(number, oldest, pace)? {
+            Some(used) if used * 100 / size.max(1) >= COMPACT_BELOW_PERCENT => return Ok(()),
+            Some(_) => self.move_used(number, oldest, pace)?,
+            None => None,
+        };
         let Some(moved) = moved else {
             tracing::warn!(number, "a damaged segment is kept as it is");
             return Ok(());

@@ -19,13 +19,13 @@ const MOVE_BATCH_BYTES: usize = 64 << 10;
 type OwnedEdit = (Vec<u8>, Option<Vec<u8>>);
 
 impl Engine {
-    /// Returns how many bytes of segment `number` are of use, about.
+    /// Returns how many bytes of segment `number` are of use, about; `None` where it is damaged or cannot be read.
     ///
     /// # Errors
-    /// Those of the disk and the index.
-    pub fn used_bytes(&self, number: u32, oldest: bool, pace: Pace<'_>) -> Result<u64> {
+    /// Those of opening it and of the index.
+    pub fn used_bytes(&self, number: u32, oldest: bool, pace: Pace<'_>) -> Result<Option<u64>> {
         let mut used = 0;
-        self.each_record(number, pace, |header, payload| {
+        let whole = self.each_record(number, pace, |header, payload| {
             used += match header.kind {
                 RecordKind::Chunk if self.is_current(header)? => u64::from(header.record_bytes()),
                 RecordKind::Chunk | RecordKind::Commit => 0,
@@ -33,25 +33,27 @@ impl Engine {
             };
             Ok(true)
         })?;
-        Ok(used)
+        Ok(whole.then_some(used))
     }
 
     /// Appends what is of use in segment `number` to the log again; returns its bytes, or `None` where the segment
-    /// is damaged, so that it must not go.
+    /// is damaged or cannot be read, so that it must not go.
     ///
     /// # Errors
-    /// Those of the disk and the index.
+    /// Those of opening it, of writing and of the index.
     pub fn move_used(&self, number: u32, oldest: bool, pace: Pace<'_>) -> Result<Option<u64>> {
         let mut moved = 0;
         let (mut waiting, mut waiting_bytes) = (Vec::new(), 0);
         let whole = self.each_record(number, pace, |header, payload| {
             match header.kind {
                 RecordKind::Chunk if self.is_current(header)? => {
-                    let payload = self.segments.payload(header.position, header.stored_len)?;
-                    if crc32c::crc32c(&payload) != header.payload_crc {
-                        return Ok(false);
-                    }
+                    let payload = self.segments.payload(header.position, header.stored_len);
+                    let whole = payload.ok().filter(|bytes| crc32c::crc32c(bytes) == header.payload_crc);
+                    let Some(payload) = whole else { return Ok(false) };
                     moved += self.move_chunk(header, &payload)?;
+                }
+                RecordKind::Chunk if self.quarantined_at(&header.id)?.is_some() => {
+                    return self.look_again(&header.id, Location::of(header));
                 }
                 RecordKind::Chunk | RecordKind::Commit => {}
                 RecordKind::Meta => {
@@ -71,7 +73,7 @@ impl Engine {
     }
 
     /// Hands each record to `visit`, META records with their plain payload, until that says stop; returns whether
-    /// the segment is whole and was read to its end.
+    /// the segment is whole and was read to its end: what cannot be read now may be whole.
     fn each_record(
         &self,
         number: u32,
@@ -80,10 +82,10 @@ impl Engine {
     ) -> Result<bool> {
         let mut walk = Walk::open(&self.segments, Position::new(number, HEADER_BYTES as u32))?;
         while !walk.at_end() {
-            let Some(header) = walk.header()? else { return Ok(false) };
+            let Ok(Some(header)) = walk.header() else { return Ok(false) };
             let mut plain = Vec::new();
             if header.kind == RecordKind::Meta {
-                let Some(payload) = walk.payload(&header)? else { return Ok(false) };
+                let Ok(Some(payload)) = walk.payload(&header) else { return Ok(false) };
                 plain = self.codec.decode_meta(header.flags, payload)?;
             }
             if !visit(&header, &plain)? {

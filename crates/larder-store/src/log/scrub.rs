@@ -4,7 +4,7 @@ use super::collect::Pace;
 use super::engine::Engine;
 use super::position::Position;
 use super::record::{HEADER_BYTES, Header, RecordKind};
-use super::slot::{self, CHUNK, Location, Slot};
+use super::slot::{self, CHUNK, Location, QUARANTINED, Slot};
 use super::walk::Walk;
 use crate::kv::Batch;
 use larder_core::{ChunkId, Error, Kind, Result};
@@ -21,8 +21,11 @@ pub struct Scrubbed {
     pub chunks: u64,
     /// Bytes read.
     pub bytes: u64,
-    /// Chunks that are damaged; reading them now says so, putting them again heals them.
+    /// Chunks that are damaged, or that the disk cannot read; putting them again heals them, and so does a later scrub
+    /// that can read them.
     pub damaged: Vec<ChunkId>,
+    /// Chunks that could not be looked at for reasons of this machine's, such as too many open files.
+    pub unreadable: u64,
     /// Other records that are damaged: a rebuild of the index would miss what they say.
     pub damaged_records: u64,
 }
@@ -34,6 +37,7 @@ impl Engine {
     /// Those of the index; reading errors count as damage.
     pub fn scrub(&self, pace: Pace<'_>) -> Result<Scrubbed> {
         let _turn = self.maintenance.lock();
+        self.look_again_at_all()?;
         let end = self.appender.end();
         let mut scrubbed = Scrubbed::default();
         let mut unread = Vec::new();
@@ -44,6 +48,22 @@ impl Engine {
             self.scrub_unread(&unread, &mut scrubbed, pace)?;
         }
         Ok(scrubbed)
+    }
+
+    /// Stores again what was set aside and is whole after all: a cable or a memory may have been bad, and is no more.
+    fn look_again_at_all(&self) -> Result<()> {
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.scan_slots(&[QUARANTINED], after.as_deref(), PAGE)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (key, _) in page {
+                let id = slot::chunk_of(&key)?;
+                if let Some(location) = self.quarantined_at(&id)? {
+                    self.look_again(&id, location)?;
+                }
+            }
+        }
     }
 
     fn scrub_segment(
@@ -105,8 +125,9 @@ impl Engine {
                 let Slot::Chunk(location) = Slot::decode(&slot)? else { continue };
                 if unread.iter().any(|range| range.contains(&location.position)) {
                     let id = slot::chunk_of(&key)?;
-                    self.check_chunk(&id, location, scrubbed)?;
-                    self.store_again(&id, location)?;
+                    if self.check_chunk(&id, location, scrubbed)? {
+                        self.store_again(&id, location)?;
+                    }
                     pace(location.stored_len.into());
                 }
             }
@@ -127,23 +148,28 @@ impl Engine {
         self.move_chunk(&header, &stored).map(drop)
     }
 
-    fn check_chunk(&self, id: &ChunkId, location: Location, scrubbed: &mut Scrubbed) -> Result<()> {
+    /// Says whether the chunk at `location` is whole.
+    fn check_chunk(&self, id: &ChunkId, location: Location, scrubbed: &mut Scrubbed) -> Result<bool> {
         match self.read_chunk(id, location) {
-            Ok(_) => scrubbed.chunks += 1,
-            Err(error) => {
+            Ok(_) => {
+                scrubbed.chunks += 1;
+                return Ok(true);
+            }
+            Err(error) if is_of_the_disk(&error) => {
                 if self.quarantine(id, location, &error)? {
                     scrubbed.damaged.push(*id);
                 }
             }
+            Err(error) => {
+                tracing::warn!(chunk = %id, %error, "the chunk could not be looked at");
+                scrubbed.unreadable += 1;
+            }
         }
-        Ok(())
+        Ok(false)
     }
 
-    /// Sets chunk `id` aside, if it still lies at `location`.
+    /// Sets chunk `id` aside, if it still lies at `location`. Its record stays as long as it may be whole after all.
     fn quarantine(&self, id: &ChunkId, location: Location, why: &Error) -> Result<bool> {
-        if why.kind() == Kind::NoSpace {
-            return Ok(false);
-        }
         let (key, aside) = (slot::chunk_key(id), slot::quarantine_key(id));
         let place = location.chunk_slot();
         self.await_room()?;
@@ -163,4 +189,11 @@ impl Engine {
         self.appended(head, false);
         Ok(true)
     }
+}
+
+/// Says whether reading failed for what is on the disk, not for want of files or memory: those say nothing of the chunk.
+fn is_of_the_disk(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    let errno = source.and_then(std::io::Error::raw_os_error);
+    matches!(error.kind(), Kind::Corrupt | Kind::NotFound) || errno == Some(libc::EIO)
 }

@@ -143,6 +143,43 @@ fn flipped_bit_of_a_body_is_found_and_healed_by_a_new_put() {
 }
 
 #[test]
+fn damaged_page_of_a_manifest_does_not_stop_collections() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let catalog = KvCatalog::open(store.kv(), Timestamp(0), (0, 0)).expect("an empty index");
+    let mut page = None;
+    for (file, chunks) in [("long", 100), ("short", 3)] {
+        let mut manifest = Manifest::default();
+        (0..chunks).for_each(|i| manifest.push(put(&store, &noise(i, 300 + chunks as usize)), 300 + chunks));
+        let head = manifest.to_head(|id, bytes| {
+            page = Some((id, bytes.to_vec()));
+            store.put(&store.lease(), &id, bytes).map(drop)
+        });
+        let content = Content::File(head.expect("stored"));
+        let (id, kind) = (catalog.new_id(), NodeKind::File);
+        let node = NewNode { id, kind, mode: 0o644, uid: 0, gid: 0, content, mtime: None, draft: false };
+        let name = Name::new(file).expect("a name");
+        let ops = vec![Op::Create { parent: NodeId::ROOT, name, node: Box::new(node) }];
+        let (expect, durability) = (Vec::new(), Durability::Process);
+        catalog.commit(Commit { at: Timestamp(1), op_id: None, expect, ops, durability }).expect("created");
+    }
+    let (id, bytes) = page.expect("the long file has one");
+    flip(folder.path(), &noise(99, 400)[..64], 0);
+    assert_eq!(store.scrub(&mut |_| ()).expect("scrubbed").damaged, [ChunkId::of(&noise(99, 400))]);
+    let collect = || store.collect(|mark| catalog.mark(&*store, |id| mark(id)), &mut |_| ());
+    assert_eq!(collect().expect("collected").chunks, 0, "a body is no page");
+    store.checkpoint().expect("written");
+    // Compressed or not, the payload follows its header, which has the id.
+    flip(folder.path(), &id.0, 60);
+    assert!(collect().is_err(), "damage that nobody has looked at may be in memory only");
+    assert_eq!(store.scrub(&mut |_| ()).expect("scrubbed").damaged, [id]);
+    assert_eq!(collect().expect("collected").chunks, 99, "nobody can know any more whose they were");
+    assert!((0..3).all(|i| store.get(&ChunkId::of(&noise(i, 303))).is_ok()));
+    store.put(&store.lease(), &id, &bytes).expect("healed");
+    collect().expect("collected");
+}
+
+#[test]
 fn chunk_behind_a_damaged_header_is_stored_again_by_scrub() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path());

@@ -109,3 +109,58 @@ fn failed_checkpoints_lose_nothing() {
     assert!(!store.was_rebuilt());
     assert!((0..200).all(|i| value(&store, &format!("nkey{i:04}")) == Some(noise(i, 300))));
 }
+
+fn collect(store: &Arc<LogStore>, alive: &[ChunkId]) -> u64 {
+    let mark = |mark: larder_store::log::Mark<'_>| {
+        alive.iter().for_each(mark);
+        Ok(())
+    };
+    store.collect(mark, &mut |_| ()).expect("what cannot be read stops no collection").segments
+}
+
+#[test]
+fn body_that_could_not_be_read_for_a_while_is_not_lost() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, tape) = with_tape(folder.path());
+    let ids: Vec<ChunkId> = (0..300).map(|i| put(&store, &noise(i, 9000))).collect();
+    // The second read of a scrub is of the first body.
+    tape.fail(Action::Read, 1, 1, EIO);
+    let scrubbed = store.scrub(&mut |_| ()).expect("scrubbed");
+    assert_eq!((scrubbed.damaged.as_slice(), scrubbed.unreadable, scrubbed.chunks), (&ids[..1], 0, 299));
+    assert_eq!(store.missing(&ids).expect("an answer"), &ids[..1]);
+    assert_eq!(store.get(&ids[0]).expect("readable again"), noise(0, 9000));
+    let alive: Vec<ChunkId> = ids.iter().step_by(10).copied().collect();
+    tape.fail(Action::Read, 0, u64::MAX, EIO);
+    assert_eq!(collect(&store, &alive), 0, "a segment that cannot be read stays");
+    tape.heal();
+    assert!(collect(&store, &alive) > 0);
+    assert!(store.scrub(&mut |_| ()).expect("scrubbed").damaged.is_empty());
+    assert_eq!(store.stats().expect("stats").quarantined, 0);
+    for (i, id) in (0..300).step_by(10).zip(&alive) {
+        assert_eq!(store.get(id).expect("alive"), noise(i, 9000));
+    }
+}
+
+#[test]
+fn scrub_stores_again_what_it_set_aside_and_can_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, tape) = with_tape(folder.path());
+    let id = put(&store, &noise(1, 9000));
+    tape.fail(Action::Read, 1, 1, EIO);
+    assert_eq!(store.scrub(&mut |_| ()).expect("scrubbed").damaged, [id]);
+    assert_eq!(store.scrub(&mut |_| ()).expect("scrubbed").damaged, []);
+    assert_eq!(store.stats().expect("stats").quarantined, 0);
+    assert_eq!(store.missing(&[id]).expect("an answer"), []);
+}
+
+#[test]
+fn want_of_files_sets_nothing_aside() {
+    const EMFILE: i32 = 24;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, tape) = with_tape(folder.path());
+    let id = put(&store, &noise(1, 9000));
+    tape.fail(Action::Read, 1, 1, EMFILE);
+    let scrubbed = store.scrub(&mut |_| ()).expect("scrubbed");
+    assert_eq!((scrubbed.damaged.len(), scrubbed.unreadable), (0, 1));
+    assert_eq!(store.missing(&[id]).expect("an answer"), []);
+}
