@@ -50,6 +50,15 @@ fn units_are_sound() {
     assert!(done.code() == 0 && !done.stderr.contains("larder"), "{done}");
 }
 
+#[test]
+fn units_leave_the_name_of_the_boot_readable() {
+    for unit in ["larder.service", "larder-mount@.service", "no-mount.conf"] {
+        let text = std::fs::read_to_string(shipped(unit)).expect("a unit");
+        // It hides /proc/sys; without the boot's name each start after a kill is as slow as after a power cut.
+        assert!(!text.contains("ProcSubset="), "{unit}");
+    }
+}
+
 /// Runs a script as root in a mount namespace where `mount.larder` and `larder` are installed and nothing else of
 /// this machine changed. mount(8) looks for helpers in /sbin alone.
 fn with_helper_installed(script: &str) {

@@ -95,7 +95,7 @@ impl Appender {
         }
         let fresh = !numbers.contains(&end.segment());
         let number = end.segment();
-        let file = if fresh { segments.create(number)? } else { segments.file(number)? };
+        let file = if fresh { segments.create(number, 0)? } else { segments.file(number)? };
         let end = if fresh { Position::new(number, HEADER_BYTES as u32) } else { end };
         file.truncate(end.offset().into())?;
         let head = Head { file, end, rolled, names_changed: true, started: end.offset(), refuses: None };
@@ -192,6 +192,7 @@ impl Appender {
             Err(error) => {
                 // After a failed fsync the kernel may drop dirty pages and report success next time.
                 head.refuses = Some(error.to_string());
+                self.segments.note_failed_sync();
                 Err(error)
             }
         }
@@ -267,7 +268,7 @@ impl Appending<'_> {
     /// `NoSpace` and others of the disk; then nothing changed.
     pub fn roll(&mut self) -> Result<()> {
         let number = self.head.end.segment() + 1;
-        let file = self.appender.segments.create(number)?;
+        let file = self.appender.segments.create(number, self.head.end.offset())?;
         let old = std::mem::replace(&mut self.head.file, file);
         self.head.rolled.push(old);
         self.head.end = Position::new(number, HEADER_BYTES as u32);

@@ -301,6 +301,13 @@ impl DiskFile {
         unsafe { libc::sync_file_range(self.file.as_raw_fd(), offset as i64, len as i64, flags) };
     }
 
+    /// Lets the kernel forget what it has in memory of the file and on the disk. A hint: no errors.
+    pub fn drop_cached(&self) {
+        if let Err(error) = fs::fadvise(&self.file, 0, None, fs::Advice::DontNeed) {
+            tracing::debug!(%error, "the file stays in memory");
+        }
+    }
+
     /// Cuts the file to `len` bytes.
     ///
     /// # Errors

@@ -7,7 +7,8 @@
 //! | 0 | 8 | `LRDSEGM1` |
 //! | 8 | 4 | number of the segment |
 //! | 12 | 16 | id of the store |
-//! | 28 | 32 | zeros |
+//! | 28 | 4 | bytes of the segment before it when this one was begun; zeros where that is not known |
+//! | 32 | 28 | zeros |
 //! | 60 | 4 | CRC32C of bytes 0 to 59 |
 //!
 //! and then holds records, each a header and its payload:
@@ -135,23 +136,26 @@ impl Format {
         (header.position == position && header.stored_len <= PAYLOAD_MAX_BYTES).then_some(header)
     }
 
-    /// Writes the first bytes of segment `number`.
-    pub fn encode_segment(&self, number: u32) -> [u8; HEADER_BYTES] {
+    /// Writes the first bytes of segment `number`, begun when the one before it had `predecessor_bytes`.
+    pub fn encode_segment(&self, number: u32, predecessor_bytes: u32) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..8].copy_from_slice(&SEGMENT_MAGIC);
         bytes[8..12].copy_from_slice(&number.to_le_bytes());
         bytes[12..28].copy_from_slice(&self.store_id);
+        bytes[28..32].copy_from_slice(&predecessor_bytes.to_le_bytes());
         let crc = crc32c::crc32c(&bytes[..CRC_AT]);
         bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
 
-    /// Reads the first bytes of segment `number`: whose it is, where they are whole.
-    pub fn decode_segment(bytes: &[u8; HEADER_BYTES], number: u32) -> Option<Format> {
+    /// Reads the first bytes of segment `number`: whose it is, and the bytes of the segment before it, where they are
+    /// whole.
+    pub fn decode_segment(bytes: &[u8; HEADER_BYTES], number: u32) -> Option<(Format, u32)> {
         let whole = bytes[..8] == SEGMENT_MAGIC
             && word(bytes, 8) == number
             && word(bytes, CRC_AT) == crc32c::crc32c(&bytes[..CRC_AT]);
-        whole.then(|| Format { store_id: bytes[12..28].try_into().expect("16 bytes") })
+        let store_id = bytes[12..28].try_into().expect("16 bytes");
+        whole.then_some((Format { store_id }, word(bytes, 28)))
     }
 
     fn header_crc(&self, bytes: &[u8; HEADER_BYTES]) -> u32 {
@@ -210,10 +214,11 @@ mod tests {
 
     #[test]
     fn segment_header_is_golden() {
-        let bytes = FORMAT.encode_segment(3);
+        let bytes = FORMAT.encode_segment(3, 0x0506);
         assert_eq!(bytes[..12], *b"LRDSEGM1\x03\0\0\0");
         assert_eq!(bytes[12..28], [9; 16]);
-        assert_eq!(Format::decode_segment(&bytes, 3), Some(FORMAT));
+        assert_eq!(bytes[28..60], *b"\x06\x05\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+        assert_eq!(Format::decode_segment(&bytes, 3), Some((FORMAT, 0x0506)));
         assert_eq!(Format::decode_segment(&bytes, 4), None);
     }
 }

@@ -39,29 +39,37 @@ pub fn recover(disk: Disk, settings: Settings, parts: &Parts) -> Result<Engine> 
     let disk = Arc::new(disk);
     let codec = Codec::new(parts.key.as_ref());
     let boot = boot_of(&parts.boot_id);
-    let mut superblock = load(&disk, parts, &codec, boot)?;
+    let (mut superblock, same_boot) = load(&disk, parts, &codec, boot)?;
     let settings = settings.on_disk_of(disk.free_bytes()?.1);
     let reserve = Reserve::open(disk.clone(), &settings)?;
     let segments = Arc::new(Segments::open(disk.clone(), Format { store_id: superblock.store_id })?);
-    let same_boot = superblock.boot == boot;
+    let checkpoint = superblock.checkpoint;
+    let sync_failed = segments.sync_failed();
+    if sync_failed {
+        segments.read_anew(checkpoint.segment())?;
+    }
+    // What a failed sync lost, it lost like a power cut.
+    let same_boot = same_boot && !sync_failed;
     let opened = trusted(&disk, &settings, &superblock, same_boot)?;
     let rebuilt = opened.is_none();
-    let index = match opened {
-        Some(index) => index,
-        None => Index::fresh(&disk.path(index::FOLDER), settings.index_cache_bytes)?,
+    let (index, quarantined) = match opened {
+        Some(trusted) => trusted,
+        None => (Index::fresh(&disk.path(index::FOLDER), settings.index_cache_bytes)?, false),
     };
-    let checkpoint = superblock.checkpoint;
     let from = if rebuilt { first(&segments) } else { checkpoint };
     let damage_at = |at: Position| match same_boot || at < checkpoint {
         true => Damage::Skipped,
         false => Damage::Ends,
     };
-    let mut refill = Refill::new(&index, has_quarantined(&index)?);
+    let mut refill = Refill::new(&index, quarantined);
     refill.spill_at = rebuilt.then_some(settings.memtable_bytes);
     let replayed = replay(&segments, &codec, from..Position::MAX, damage_at, |found| refill.take(found))?;
     let (active, quarantined) = (refill.table, refill.quarantined);
     tell(&replayed, rebuilt, from);
-    let end = settle_end(&segments, &replayed, same_boot || superblock.clean, checkpoint)?;
+    // A proper close says nothing of what was written behind it, and a full disk may keep a start from noting that it
+    // wrote.
+    let closed = superblock.clean && !replayed.damaged && replayed.end <= checkpoint;
+    let end = settle_end(&segments, &replayed, same_boot || closed, checkpoint)?;
     superblock.boot = boot;
     superblock.clean = false;
     superblock.index = if rebuilt { IndexState::Lost } else { superblock.index };
@@ -72,6 +80,7 @@ pub fn recover(disk: Disk, settings: Settings, parts: &Parts) -> Result<Engine> 
         }
         outcome => outcome?,
     }
+    segments.forget_failed_sync()?;
     let appender = Appender::open(segments.clone(), settings.segment_bytes, end, from.min(checkpoint))?;
     let work = Work { checkpoint: if rebuilt { BEGIN } else { checkpoint }, ..Work::default() };
     Ok(Engine {
@@ -93,8 +102,8 @@ pub fn recover(disk: Disk, settings: Settings, parts: &Parts) -> Result<Engine> 
     })
 }
 
-/// The superblock, or the first one of a new store.
-fn load(disk: &Disk, parts: &Parts, codec: &Codec, boot: [u8; 16]) -> Result<Superblock> {
+/// The superblock, or the first one of a new store; and whether the power was on ever since it was written.
+fn load(disk: &Disk, parts: &Parts, codec: &Codec, boot: [u8; 16]) -> Result<(Superblock, bool)> {
     let root = disk.root().display();
     let fresh = |store_id| Superblock {
         store_id,
@@ -106,32 +115,33 @@ fn load(disk: &Disk, parts: &Parts, codec: &Codec, boot: [u8; 16]) -> Result<Sup
         key_check: codec.key_check(),
     };
     let found = disk.read(superblock::NAME)?.map(|bytes| Superblock::decode(&bytes));
-    let superblock = match found {
-        Some(superblock::Found::Whole(superblock)) => superblock,
+    let (superblock, same_boot) = match found {
+        // Where the boot has no name, nothing says that it is the same.
+        Some(superblock::Found::Whole(found)) => (found, found.boot == boot && !parts.boot_id.is_empty()),
         Some(superblock::Found::Foreign) => {
             return Err(Error::unsupported(format!("{root} was written by another version of this program")));
         }
         Some(superblock::Found::Damaged) | None => match segments::format_on(disk)? {
             Some(format) => {
                 tracing::warn!(store = %root, "the superblock is missing or damaged: the index is made again");
-                fresh(format.store_id)
+                (fresh(format.store_id), true)
             }
             None => {
                 let mut store_id = [0; 16];
                 (parts.random)(&mut store_id);
                 let superblock = fresh(store_id);
                 disk.replace(superblock::NAME, &superblock.encode())?;
-                superblock
+                (superblock, true)
             }
         },
     };
     if superblock.key_check != codec.key_check() {
         return Err(Error::denied(format!("{root} needs the encryption key that it was made with")));
     }
-    Ok(superblock)
+    Ok((superblock, same_boot))
 }
 
-/// The index, if the superblock and what is on the disk allow to trust it.
+/// The index, if the superblock and what is on the disk allow to trust it, and whether it has quarantined chunks.
 ///
 /// # Errors
 /// `NoSpace`: sled writes when it is opened; the index stays as it is.
@@ -140,7 +150,7 @@ fn trusted(
     settings: &Settings,
     superblock: &Superblock,
     same_boot: bool,
-) -> Result<Option<Index>> {
+) -> Result<Option<(Index, bool)>> {
     let Some(folder) = index::newest(&disk.path(index::FOLDER)) else { return Ok(None) };
     let whole = match superblock.index {
         IndexState::Sealed(hash) => same_boot || index::fingerprint(&folder) == Some(hash),
@@ -159,10 +169,14 @@ fn trusted(
         let applying = superblock.index == IndexState::Applying;
         let fits = generation == Some(superblock.generation)
             || applying && generation == superblock.generation.checked_sub(1).filter(|g| *g > 0);
-        if fits { Ok(index) } else { Err(Error::corrupt(format!("index of generation {generation:?}"))) }
+        let quarantined = has_quarantined(&index)?;
+        match fits {
+            true => Ok((index, quarantined)),
+            false => Err(Error::corrupt(format!("index of generation {generation:?}"))),
+        }
     });
     match opened {
-        Ok(index) => Ok(Some(index)),
+        Ok(trusted) => Ok(Some(trusted)),
         Err(error) if error.kind() == Kind::NoSpace => Err(error),
         Err(error) => {
             tracing::warn!(%error, "the index cannot be used");
@@ -191,6 +205,8 @@ fn settle_end(
         file.truncate(end.offset().into())?;
         file.sync()?;
     }
+    // Before anything is written: a second cut must not bring them back.
+    segments.sync_names()?;
     // Numbers that were never used: cursors of the feed that point behind the cut are then seen to be void.
     Ok(Position::new(last + LOST_SEGMENTS_MAX, HEADER_BYTES as u32))
 }

@@ -66,13 +66,50 @@ pub fn replay(
     let replayed = Replayed { end: from, ..Replayed::default() };
     let mut replay = Replay { codec, sink, pending: Vec::new(), replayed, to };
     let wanted = from.segment()..=to.segment();
+    let mut reached = from;
     for number in segments.numbers().into_iter().filter(|n| wanted.contains(n)) {
+        if number > from.segment() && ends_before(segments, number, reached, &damage_at)? {
+            replay.replayed.damaged = true;
+            break;
+        }
         let mut walk = Walk::open(segments, from.max(Position::new(number, HEADER_BYTES as u32)))?;
         if replay.segment(&mut walk, &damage_at)? {
             break;
         }
+        reached = walk.position();
     }
     Ok(replay.replayed)
+}
+
+/// Says whether the log, read up to `reached`, ends before segment `number`: a power cut may take the end of the segment
+/// before it and leave a file that ends behind a whole record.
+fn ends_before(
+    segments: &Segments,
+    number: u32,
+    reached: Position,
+    damage_at: &impl Fn(Position) -> Damage,
+) -> Result<bool> {
+    let ends = |at: Position| damage_at(at) == Damage::Ends;
+    let begin = Position::new(number, HEADER_BYTES as u32);
+    if !ends(begin) {
+        return Ok(false);
+    }
+    let Some(predecessor_bytes) = segments.predecessor_bytes(number)? else { return Ok(true) };
+    let end = Position::new(number - 1, predecessor_bytes);
+    // Up to the checkpoint nothing was lost; that part may have been compacted away.
+    Ok(predecessor_bytes > 0 && end > reached && ends(Position(end.0 - 1)))
+}
+
+/// What could be read. A block that cannot be is skipped like any other damage; where the log might end at it, it is an
+/// error, as it may be readable the next time.
+fn readable<T>(outcome: Result<Option<T>>, damage: Damage, at: Position) -> Result<Option<T>> {
+    match outcome {
+        Err(error) if damage == Damage::Skipped => {
+            tracing::warn!(%error, %at, "the log cannot be read");
+            Ok(None)
+        }
+        outcome => outcome,
+    }
 }
 
 impl<F: FnMut(Found) -> Result<()>> Replay<'_, F> {
@@ -81,13 +118,14 @@ impl<F: FnMut(Found) -> Result<()>> Replay<'_, F> {
         // A batch lies in one segment.
         self.pending.clear();
         while !walk.at_end() && walk.position() < self.to {
-            let damage = damage_at(walk.position());
-            let mut header = walk.header()?;
+            let at = walk.position();
+            let damage = damage_at(at);
+            let mut header = readable(walk.header(), damage, at)?;
             let mut payload = Vec::new();
             if let Some(found) = &header
                 && (found.kind == RecordKind::Meta || damage == Damage::Ends)
             {
-                match walk.payload(found)? {
+                match readable(walk.payload(found), damage, at)? {
                     Some(bytes) => payload = bytes,
                     None if damage == Damage::Ends => header = None,
                     // The header is whole: behind it goes the next record, and this one's batch does not count.

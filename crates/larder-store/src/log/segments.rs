@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 /// Folder of the segments.
 pub const FOLDER: &str = "segments";
+/// Tells that a sync failed.
+const SYNC_FAILED: &str = "sync-failed";
 /// Segments that stay open; 256 of 256 MiB each are 64 GiB.
 const OPEN_MAX: usize = 256;
 
@@ -47,13 +49,13 @@ impl Segments {
         from <= to && self.numbers.lock().range(from..=to).count() as u64 == u64::from(to - from) + 1
     }
 
-    /// Makes segment `number`.
+    /// Makes segment `number`, behind one of `predecessor_bytes`; 0 where that does not matter.
     ///
     /// # Errors
     /// `NoSpace` and others of the disk; then there is no such segment.
-    pub fn create(&self, number: u32) -> Result<Arc<DiskFile>> {
+    pub fn create(&self, number: u32, predecessor_bytes: u32) -> Result<Arc<DiskFile>> {
         let file = Arc::new(self.disk.create(&name(number))?);
-        let header = self.format.encode_segment(number);
+        let header = self.format.encode_segment(number, predecessor_bytes);
         if let Err(error) = file.write_at(&mut [std::io::IoSlice::new(&header)], 0) {
             self.disk.remove(&name(number))?;
             return Err(error);
@@ -76,14 +78,61 @@ impl Segments {
         Ok(file)
     }
 
+    /// The bytes that the segment before `number` had when this one was begun, 0 where that is not known; `None` where
+    /// the first bytes of `number` are not whole.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn predecessor_bytes(&self, number: u32) -> Result<Option<u32>> {
+        let bytes = self.file(number)?.read_at(0, HEADER_BYTES)?;
+        let found = bytes.as_array().and_then(|bytes| Format::decode_segment(bytes, number));
+        Ok(found.filter(|(format, _)| *format == self.format).map(|(_, bytes)| bytes))
+    }
+
     /// Deletes segment `number`. Reads that have it open go on.
     ///
     /// # Errors
     /// Those of unlink(2).
     pub fn remove(&self, number: u32) -> Result<()> {
         self.disk.remove(&name(number))?;
+        // In this order: who comes between finds no number and keeps nothing open.
         self.numbers.lock().remove(&number);
         self.open.lock().remove(&number);
+        Ok(())
+    }
+
+    /// Notes that a sync failed: what it should have written may be in the kernel's memory only, and that says no more
+    /// that it is not on the disk. The note need not be synced, for it matters only as long as that memory lives.
+    pub fn note_failed_sync(&self) {
+        if let Err(error) = self.disk.create(SYNC_FAILED) {
+            tracing::error!(%error, "the next start will not know that a sync failed");
+        }
+    }
+
+    /// Says whether a sync failed since the store was last opened.
+    pub fn sync_failed(&self) -> bool {
+        self.disk.path(SYNC_FAILED).exists()
+    }
+
+    /// Forgets that a sync failed.
+    ///
+    /// # Errors
+    /// Those of unlink(2).
+    pub fn forget_failed_sync(&self) -> Result<()> {
+        self.disk.remove(SYNC_FAILED)
+    }
+
+    /// Lets the segments from `from` on be read from the disk, not from the kernel's memory.
+    ///
+    /// # Errors
+    /// Those of fdatasync(2).
+    pub fn read_anew(&self, from: u32) -> Result<()> {
+        for number in self.numbers().into_iter().filter(|number| *number >= from) {
+            let file = self.file(number)?;
+            // Only what is written already can be let go.
+            file.sync()?;
+            file.drop_cached();
+        }
         Ok(())
     }
 
@@ -140,7 +189,7 @@ pub fn format_on(disk: &Disk) -> Result<Option<Format>> {
     for number in numbers(disk)?.into_iter().rev() {
         let bytes = disk.open(&name(number))?.read_at(0, HEADER_BYTES)?;
         if let Some(format) = bytes.as_array().and_then(|bytes| Format::decode_segment(bytes, number)) {
-            return Ok(Some(format));
+            return Ok(Some(format.0));
         }
     }
     Ok(None)

@@ -53,7 +53,7 @@ impl Default for Settings {
 #[derive(Clone)]
 pub struct Parts {
     /// Names the boot of the machine (Linux: /proc/sys/kernel/random/boot_id): while it is the same, nothing that
-    /// was written is lost.
+    /// was written is lost. Empty where that is not known: then each start is as careful as after a power cut.
     pub boot_id: String,
     /// Fills the buffer with random bytes.
     pub random: fn(&mut [u8]),

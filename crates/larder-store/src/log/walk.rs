@@ -11,6 +11,10 @@ use std::sync::Arc;
 const WINDOW_MAX_BYTES: usize = 256 << 10;
 /// Read at once behind a body that was skipped: it is likely to be followed by another.
 const WINDOW_MIN_BYTES: usize = 4 << 10;
+/// Disks lose whole blocks: behind one that cannot be read, the next is tried.
+const BLOCK_BYTES: usize = 4 << 10;
+/// Where more in a row cannot be read, it is the disk that fails, not a place on it.
+const UNREADABLE_MAX_BYTES: usize = 256 << 10;
 
 /// Walks the records of one segment.
 pub struct Walk {
@@ -77,21 +81,37 @@ impl Walk {
         self.at = header.end();
     }
 
-    /// Goes to the next place that holds a whole header, or to the end of the segment.
+    /// Goes to the next place that holds a whole header, or to the end of the segment, past what cannot be read.
     ///
     /// # Errors
-    /// Those of the disk.
+    /// Those of the disk where much in a row cannot be read.
     pub fn resync(&mut self) -> Result<()> {
+        let (mut ahead, mut unreadable) = (WINDOW_MAX_BYTES, 0);
         while !self.at_end() {
             self.at.0 += 1;
-            let at = self.at;
-            self.window_bytes = WINDOW_MAX_BYTES;
-            let bytes = self.bytes(at.offset().into(), WINDOW_MAX_BYTES)?;
-            match bytes.iter().position(|byte| *byte == b'L') {
-                Some(skipped) => self.at.0 += skipped as u64,
-                None => self.at.0 += (bytes.len() as u64).max(1) - 1,
+            let at = self.at.offset();
+            let block = BLOCK_BYTES - at as usize % BLOCK_BYTES;
+            self.window_bytes = ahead.max(block);
+            match self.bytes(at.into(), ahead.max(block)) {
+                Ok(bytes) => {
+                    let skipped = bytes.iter().position(|byte| *byte == b'L');
+                    self.at.0 += skipped.unwrap_or(bytes.len().max(1) - 1) as u64;
+                    (ahead, unreadable) = ((ahead * 4).clamp(BLOCK_BYTES, WINDOW_MAX_BYTES), 0);
+                }
+                Err(_) if ahead > 0 => {
+                    // Once more, up to the end of the block.
+                    self.at.0 -= 1;
+                    ahead = 0;
+                    continue;
+                }
+                Err(error) if unreadable > UNREADABLE_MAX_BYTES => return Err(error),
+                Err(_) => {
+                    self.at.0 += block as u64 - 1;
+                    unreadable += block;
+                    continue;
+                }
             }
-            if self.header()?.is_some() {
+            if matches!(self.header(), Ok(Some(_))) {
                 break;
             }
         }
@@ -116,7 +136,12 @@ impl Walk {
             let next = have.contains(&offset) || have.end == offset;
             self.window_bytes =
                 if next { (self.window_bytes * 4).min(WINDOW_MAX_BYTES) } else { self.window_bytes };
-            self.window = self.file.read_at(offset, len.max(self.window_bytes))?;
+            let read = self.file.read_at(offset, len.max(self.window_bytes));
+            self.window = match read {
+                // Perhaps only what was read ahead cannot be read.
+                Err(_) if self.window_bytes > len => self.file.read_at(offset, len)?,
+                outcome => outcome?,
+            };
             self.window_at = offset;
         }
         let from = (offset - self.window_at) as usize;

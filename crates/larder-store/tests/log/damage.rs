@@ -60,17 +60,35 @@ fn truncated_index_is_made_again() {
     }
 }
 
+fn scribble(folder: &Path, seed: usize) {
+    let path = &index_files(folder)[0];
+    let mut bytes = fs::read(path).expect("a file");
+    let at = seed * bytes.len() / 9;
+    let len = (bytes.len() - at).min(3000);
+    bytes[at..at + len].copy_from_slice(&noise(seed as u64, len));
+    fs::write(path, bytes).expect("written");
+}
+
 #[test]
 fn scribbled_index_is_made_again() {
     for seed in 0..8 {
-        rebuilt_after(|folder| {
-            let path = &index_files(folder)[0];
-            let mut bytes = fs::read(path).expect("a file");
-            let at = seed * bytes.len() / 9;
-            let len = (bytes.len() - at).min(3000);
-            bytes[at..at + len].copy_from_slice(&noise(seed as u64, len));
-            fs::write(path, bytes).expect("written");
-        });
+        rebuilt_after(|folder| scribble(folder, seed));
+    }
+}
+
+#[test]
+fn boot_without_a_name_is_never_the_same_boot() {
+    for seed in 0..8 {
+        let folder = tempfile::tempdir().expect("a folder");
+        let open = || LogStore::open(folder.path(), SMALL, &boot("")).expect("the store opens");
+        fill(&open(), 300);
+        let store = open();
+        assert!(!store.was_rebuilt(), "it was closed properly");
+        drop(store);
+        scribble(folder.path(), seed);
+        let store = open();
+        assert!(store.was_rebuilt());
+        assert_eq!(value(&store, "nkey0123"), Some(noise(123, 200)));
     }
 }
 

@@ -110,6 +110,31 @@ fn failed_checkpoints_lose_nothing() {
     assert!((0..200).all(|i| value(&store, &format!("nkey{i:04}")) == Some(noise(i, 300))));
 }
 
+#[test]
+fn failed_sync_ends_the_log_where_its_loss_begins() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, tape) = with_tape(folder.path());
+    store.kv().wait_durable(store.kv().apply(batch(0)).expect("applied")).expect("durable");
+    let positions = [1, 2, 3].map(|i| store.kv().apply(batch(i)).expect("applied"));
+    tape.fail(Action::Sync, 0, 1, EIO);
+    assert!(store.kv().wait_durable(positions[2]).is_err());
+    drop(store);
+    // What the disk refused and the kernel had in memory only: the middle of the three.
+    let path = folder.path().join("segments/00000001");
+    let mut bytes = std::fs::read(&path).expect("a segment");
+    let lost = noise(2, 300);
+    let at = bytes.windows(lost.len()).position(|window| window == lost).expect("commit 2");
+    bytes[at..at + lost.len()].fill(0);
+    std::fs::write(&path, bytes).expect("written");
+    for start in 0..2 {
+        let store = open(folder.path());
+        let there = [0, 1, 2, 3].map(|i| value(&store, &format!("nkey{i:04}")).is_some());
+        assert_eq!(there, [true, true, false, false], "start {start}");
+        assert!(!folder.path().join("sync-failed").exists());
+        store.kv().wait_durable(store.kv().apply(batch(9)).expect("applied")).expect("durable");
+    }
+}
+
 fn collect(store: &Arc<LogStore>, alive: &[ChunkId]) -> u64 {
     let mark = |mark: larder_store::log::Mark<'_>| {
         alive.iter().for_each(mark);
@@ -163,4 +188,35 @@ fn want_of_files_sets_nothing_aside() {
     let scrubbed = store.scrub(&mut |_| ()).expect("scrubbed");
     assert_eq!((scrubbed.damaged.len(), scrubbed.unreadable), (0, 1));
     assert_eq!(store.missing(&[id]).expect("an answer"), []);
+}
+
+#[test]
+fn unreadable_block_costs_a_rebuild_little_and_a_dead_disk_stops_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let whole = folder.path().join("whole");
+    let store = open(&whole);
+    for i in 0..150 {
+        put(&store, &noise(i, 10_000));
+        store.kv().apply(batch(i)).expect("applied");
+    }
+    store.close().expect("closed");
+    drop(store);
+    std::fs::remove_dir_all(whole.join("index")).expect("deleted");
+    for passes in [0, 1, 2, 3, 10, 50, 100] {
+        let place = folder.path().join(passes.to_string());
+        copy(&whole, &place);
+        let tape = Arc::new(Tape::default());
+        // Read ahead and alone, then twice more while the next header is looked for.
+        tape.fail(Action::Read, passes, 4, EIO);
+        let parts = Parts { tape: Some(tape.clone()), ..parts() };
+        let store = LogStore::open(&place, SMALL, &parts).expect("one block keeps no store from opening");
+        tape.heal();
+        let chunks = (0..150).filter(|i| store.get(&ChunkId::of(&noise(*i, 10_000))).is_err()).count();
+        let batches = (0..150).filter(|i| value(&store, &format!("nkey{i:04}")).is_none()).count();
+        assert!((1..4).contains(&(chunks + batches)), "{passes}: {chunks} chunks, {batches} batches");
+    }
+    let tape = Arc::new(Tape::default());
+    tape.fail(Action::Read, 10, u64::MAX, EIO);
+    let opened = LogStore::open(&whole, SMALL, &Parts { tape: Some(tape), ..parts() });
+    assert_eq!(opened.err().expect("most of the log is missing").kind(), Kind::Unavailable);
 }

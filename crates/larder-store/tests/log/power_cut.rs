@@ -7,7 +7,7 @@ use crate::image::{Image, Random, Survives};
 use larder_core::ChunkId;
 use larder_store::ChunkStore;
 use larder_store::kv::{Batch, Kv};
-use larder_store::log::{Event, LogStore, Parts, Settings, Tape};
+use larder_store::log::{Action, Event, LogStore, Parts, Settings, Tape};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -156,4 +156,85 @@ fn power_cut_at_any_write_or_sync_loses_nothing_acknowledged() {
     for seed in 2..cuts / CUTS + 1 {
         run(Settings { segment_bytes: 20_000 + 7919 * (seed as u32 % 50), ..TINY }, seed, cuts);
     }
+}
+
+const FIRST: &str = "segments/00000001";
+const SECOND: &str = "segments/00000002";
+
+/// Applies commits until one lies in the second segment; returns its number.
+fn roll(store: &Arc<LogStore>, root: &Path) -> u64 {
+    for i in 0.. {
+        set(store, &format!("nkey{i:03}"), Some(&noise(i, 2000)));
+        if root.join(SECOND).exists() {
+            return i;
+        }
+    }
+    unreachable!("there are enough numbers")
+}
+
+/// Opens what a cut left twice: the commits before `lost` are there, and none of those from it on.
+fn ends_before(root: &Path, lost: u64) {
+    for id in ["second boot", "third boot", "third boot"] {
+        let store = LogStore::open(root, TINY, &boot(id)).expect("the store opens");
+        for i in 0..lost + 2 {
+            let found = value(&store, &format!("nkey{i:03}"));
+            assert_eq!(found, Some(noise(i, 2000)).filter(|_| i < lost), "{id}, commit {i}");
+        }
+        set(&store, "nnext", Some(id.as_bytes()));
+    }
+}
+
+#[test]
+fn segment_that_lost_its_end_cleanly_ends_the_log() {
+    let folder = scratch();
+    let tape = Arc::new(Tape::recording());
+    let parts = Parts { tape: Some(tape.clone()), ..parts() };
+    let place = folder.path().join("store");
+    let store = LogStore::open(&place, TINY, &parts).expect("the store opens");
+    let behind = roll(&store, &place);
+    let events = tape.events();
+    let is_last = |event: &Event| matches!(event, Event::Write(name, ..) if name == FIRST);
+    let last = events.iter().rposition(is_last).expect("the last commit of the first segment");
+    let mut image = Image::default();
+    events.iter().enumerate().filter(|(i, _)| *i != last).for_each(|(_, event)| image.play(event));
+    let cut = folder.path().join("cut");
+    image.cut(&cut, Survives::Everything, &mut Random(1));
+    assert!(cut.join(SECOND).exists(), "what follows was written");
+    ends_before(&cut, behind - 1);
+}
+
+#[test]
+fn segments_cut_off_are_gone_for_good_before_anything_is_written() {
+    let folder = scratch();
+    let (place, cut) = (folder.path().join("store"), folder.path().join("cut"));
+    let store = LogStore::open(&place, TINY, &parts()).expect("the store opens");
+    roll(&store, &place);
+    copy(&place, &cut);
+    let file = std::fs::OpenOptions::new().write(true).open(cut.join(FIRST)).expect("a segment");
+    file.set_len(file.metadata().expect("metadata").len() - 10).expect("cut");
+    let tape = Arc::new(Tape::recording());
+    LogStore::open(&cut, TINY, &Parts { tape: Some(tape.clone()), ..boot("second boot") }).expect("it opens");
+    let events = tape.events();
+    let removed = events.iter().position(|event| *event == Event::Remove(SECOND.into())).expect("removed");
+    let next =
+        events[removed..].iter().find(|event| matches!(event, Event::Create(_) | Event::SyncFolder(_)));
+    assert_eq!(next, Some(&Event::SyncFolder("segments".into())));
+}
+
+#[test]
+fn proper_close_says_nothing_of_what_a_full_disk_could_not_note() {
+    const ENOSPC: i32 = 28;
+    let folder = scratch();
+    let (place, cut) = (folder.path().join("store"), folder.path().join("cut"));
+    LogStore::open(&place, TINY, &parts()).expect("the store opens").close().expect("closed");
+    let tape = Arc::new(Tape::default());
+    tape.fail(Action::Create, 0, 1, ENOSPC);
+    let parts = Parts { tape: Some(tape.clone()), ..parts() };
+    let store = LogStore::open(&place, TINY, &parts).expect("a full disk keeps no store from opening");
+    tape.heal();
+    let behind = roll(&store, &place);
+    copy(&place, &cut);
+    let file = std::fs::OpenOptions::new().write(true).open(cut.join(FIRST)).expect("a segment");
+    file.set_len(file.metadata().expect("metadata").len() - 10).expect("cut");
+    ends_before(&cut, behind - 1);
 }
