@@ -172,6 +172,10 @@ impl Segments {
 
     fn keep_open(&self, number: u32, file: &Arc<DiskFile>) {
         let mut open = self.open.lock();
+        // Removed since it was opened: kept, it would take its space until the store is closed.
+        if !self.numbers.lock().contains(&number) {
+            return;
+        }
         if open.len() >= OPEN_MAX {
             // Any will do: reopening costs microseconds.
             let victim = open.keys().copied().find(|n| *n != number);
@@ -207,4 +211,21 @@ fn numbers(disk: &Disk) -> Result<BTreeSet<u32>> {
         numbers.extend(name.to_str().filter(|n| n.len() == 8).and_then(|n| n.parse::<u32>().ok()));
     }
     Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn removed_segment_is_not_kept_open_by_a_late_reader() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let disk = Disk::new(folder.path().to_owned(), None);
+        disk.make_folder(FOLDER).expect("a folder");
+        let segments = Segments::open(Arc::new(disk), Format { store_id: [1; 16] }).expect("no segments");
+        let opened = segments.create(1, 0).expect("made");
+        segments.remove(1).expect("removed");
+        segments.keep_open(1, &opened);
+        assert!(segments.open.lock().is_empty());
+    }
 }
