@@ -8,7 +8,6 @@ use larder_core::{ChunkId, Error, Result};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::io::IoSlice;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// The kernel is asked to start writing every so many bytes, so that a sync waits for little.
 const WRITEBACK_BYTES: u32 = 8 << 20;
@@ -45,17 +44,13 @@ struct SyncState {
     stats: SyncStats,
 }
 
-/// How often and how long the log was synced.
+/// How often the log was synced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SyncStats {
     /// Syncs.
     pub count: u64,
     /// Callers that waited for them.
     pub waiters: u64,
-    /// Time spent in them.
-    pub total: Duration,
-    /// The longest.
-    pub longest: Duration,
 }
 
 /// A payload ready to be written.
@@ -147,14 +142,10 @@ impl Appender {
             }
             sync.running = true;
             drop(sync);
-            let begun = Instant::now();
             let outcome = self.sync_now();
-            let took = begun.elapsed();
             sync = self.sync.lock();
             sync.running = false;
             sync.stats.count += 1;
-            sync.stats.total += took;
-            sync.stats.longest = sync.stats.longest.max(took);
             match outcome {
                 Ok(durable) => sync.durable = durable,
                 Err(error) => sync.failed = Some(error.to_string()),
@@ -163,7 +154,7 @@ impl Appender {
         }
     }
 
-    /// How syncing went so far.
+    /// How often the log was synced so far.
     pub fn sync_stats(&self) -> SyncStats {
         self.sync.lock().stats
     }

@@ -151,7 +151,7 @@ impl LogStore {
         self.engine.digest()
     }
 
-    /// How syncing the log went so far.
+    /// How often the log was synced so far.
     pub fn sync_stats(&self) -> SyncStats {
         self.engine.appender.sync_stats()
     }
