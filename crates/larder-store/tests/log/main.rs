@@ -6,6 +6,7 @@ mod failing_disk;
 mod feed;
 mod fixture;
 mod full_disk;
+mod group_commit;
 mod image;
 mod kill;
 mod power_cut;
