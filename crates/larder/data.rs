@@ -62,7 +62,7 @@ impl Opened {
     /// # Errors
     /// `NotFound` where there is none; as for [`Opened::open`].
     pub fn existing(settings: &StoreSettings) -> Result<Self> {
-        if !settings.data.join("superblock").exists() {
+        if !holds_drive(&settings.data) {
             let what = format!("{} holds no drive: `larder up` makes one", settings.data.display());
             return Err(Error::not_found(what));
         }
@@ -81,6 +81,11 @@ impl Opened {
     pub fn close(&self) -> Result<()> {
         self.store.close()
     }
+}
+
+/// Says whether there is a drive in `data`; without its superblock it is one all the same.
+pub fn holds_drive(data: &Path) -> bool {
+    ["superblock", "segments"].iter().any(|name| data.join(name).exists())
 }
 
 /// Reads the 64 hexadecimal digits of an encryption key.

@@ -2,6 +2,7 @@
 
 use crate::config::StoreSettings;
 use crate::control::socket_path;
+use crate::data::holds_drive;
 use crate::show::size;
 use larder_core::Result;
 use serde_json::{Value, json};
@@ -27,7 +28,7 @@ struct Finding {
 /// None; the signature is that of the other commands.
 pub fn run(settings: &StoreSettings, as_json: bool) -> Result<ExitCode> {
     let findings =
-        [data(&settings.data), space(&settings.data), server(&settings.data), fuse(), open_files()];
+        [directory(&settings.data), space(&settings.data), server(&settings.data), fuse(), open_files()];
     if as_json {
         let all: Vec<Value> =
             findings.iter().map(|f| json!({ "about": f.about, "well": f.well, "what": f.what })).collect();
@@ -41,12 +42,12 @@ pub fn run(settings: &StoreSettings, as_json: bool) -> Result<ExitCode> {
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-fn data(data: &Path) -> Finding {
+fn directory(data: &Path) -> Finding {
     let about = "data";
     let shown = data.display();
     let nearest = data.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
     let writable = nearest.is_dir() && rustix::fs::access(nearest, rustix::fs::Access::WRITE_OK).is_ok();
-    let what = match (writable, data.join("superblock").exists()) {
+    let what = match (writable, holds_drive(data)) {
         (true, true) => format!("{shown} holds a drive"),
         (true, false) => format!("{shown} holds no drive yet; the first start makes one"),
         (false, _) => {

@@ -54,6 +54,8 @@ fn key_opens_the_drive_for_every_command_and_after_the_index_is_lost() {
 
     std::fs::remove_dir_all(place.data().join("index")).expect("the index");
     std::fs::remove_file(place.data().join("superblock")).expect("the superblock");
+    assert_ne!(place.run(&["stats", "--encryption-key", &wrong], 60).code(), 0);
+    assert!(place.json(&["stats", "--encryption-key", &key], 60)["chunks"].as_u64() > Some(0));
     let server = place.start();
     assert_eq!(server.client().ok("GET", "/dav/home/secret", &[], b"").body, SECRET);
     assert!(server.stop().success());
