@@ -6,7 +6,7 @@ use larder_drive::{
 };
 use larder_store::catalog::{Attrs, Replace, Table, Unlink};
 use larder_store::memory::{MemoryChunks, MemoryKv};
-use larder_store::{Catalog, Expect, KvCatalog};
+use larder_store::{Catalog, Durability, Expect, KvCatalog, Op};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
@@ -248,16 +248,22 @@ fn a_folder_is_as_busy_as_the_files_in_it() {
 fn a_lock_and_a_commit_at_the_same_time_see_one_another() {
     let f = fixture();
     let id = f.put(NodeId::ROOT, "a", b"x").expect("put");
+    f.put(NodeId::ROOT, "b", b"x").expect("put");
     let other = Actor::new(Door::Dav, 0, 0, "ben");
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Acquire) {
-                let _ = f.drive.set_attrs(&f.actor, id, Attrs::default());
+                // asked for first, and a while before the commit is made
+                let first = Op::SetAttrs { node: id, attrs: Attrs::default() };
+                let b = || (NodeId::ROOT, name("b"));
+                let nothing = || Op::Rename { from: b(), to: b(), replace: Replace::Posix };
+                let ops = std::iter::once(first).chain((0..100).map(|_| nothing())).collect();
+                let _ = f.drive.commit(&f.actor, Vec::new(), ops, Durability::Process);
             }
         });
         let version = || f.catalog.node(id).expect("there").version;
-        let changed = (0..5000).any(|_| {
+        let changed = (0..2000).any(|_| {
             let lock = f.drive.locks().acquire(&f.drive, &other, lock_of(id, false)).expect("free");
             let locked = version();
             let changed = (0..50).any(|_| version() != locked);

@@ -140,7 +140,7 @@ impl Mount {
     ///
     /// # Errors
     /// As [`Mount::flush`]; the handle is gone nevertheless. What could not be published is kept, and other doors are
-    /// kept from the file, until [`Mount::sync_all`] or the next close of the file can publish it.
+    /// kept from the file, until [`Mount::sync_all`], the next close of the file, or one that stores another can.
     pub fn release(&self, handle: Handle) -> Result<()> {
         self.hand_back(handle, true)
     }
@@ -150,15 +150,26 @@ impl Mount {
         let open = self.table.remove(handle)?;
         let (file, wrote) = (&open.file, open.flags.change());
         let is_last = self.table.leave(file.id, wrote);
-        let mut done = Ok(());
-        if is_last || (wrote && publish) {
-            done = file.commit(Durability::Process).map(drop);
-        }
+        let commits = is_last || (wrote && publish);
+        let done = if commits { file.commit(Durability::Process) } else { Ok(false) };
         self.save_atime(file);
         // Only now may other doors change the file: they would be overwritten otherwise.
         self.table.close(file.id);
+        if done.as_ref().is_ok_and(|stored| *stored) {
+            self.save_unsaved();
+        }
         // What others wrote and could not be saved is no matter of who only read.
-        if wrote { done } else { Ok(()) }
+        if wrote { done.map(drop) } else { Ok(()) }
+    }
+
+    /// Tries what earlier closes could not save again, now that there seems to be space.
+    fn save_unsaved(&self) {
+        for file in self.table.unsaved() {
+            if file.commit(Durability::Process).is_err() {
+                return;
+            }
+            self.table.let_go(file.id);
+        }
     }
 
     /// Commits the time of the last read: not worth an error, and not a change of the file.

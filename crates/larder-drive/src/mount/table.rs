@@ -139,6 +139,17 @@ impl Table {
         }
     }
 
+    /// Files without a handle that are kept to be saved.
+    pub fn unsaved(&self) -> Vec<Arc<WorkingFile>> {
+        if self.unsaved.load(Ordering::Relaxed) == 0 {
+            return Vec::new();
+        }
+        let of = |shard: &Mutex<HashMap<NodeId, Slot>>| -> Vec<_> {
+            shard.lock().values().filter(|slot| slot.handles == 0).map(|slot| slot.file.clone()).collect()
+        };
+        self.files.iter().flat_map(of).collect()
+    }
+
     /// All open files.
     pub fn all(&self) -> Vec<Arc<WorkingFile>> {
         let files = self.files.iter();

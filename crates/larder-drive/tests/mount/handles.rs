@@ -2,9 +2,9 @@
 
 use crate::world::{Backend, RDONLY, RDWR, ROOT, World, name};
 use larder_core::Kind;
-use larder_drive::{OpenFlags, RenameFlags, is_locked};
+use larder_drive::{LockRequest, OpenFlags, RenameFlags, is_locked};
 use larder_store::catalog::{Attrs, Unlink};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn world() -> World {
     World::new(Backend::Memory)
@@ -79,13 +79,53 @@ fn what_could_not_be_saved_keeps_other_doors_out() {
 }
 
 #[test]
+fn a_close_that_has_space_again_saves_what_others_could_not() {
+    let world = world();
+    let id = unsaved(&world, "file");
+    let (_, handle) = world.create("another");
+    world.mount.release(handle).expect("published");
+    assert_eq!(world.committed("file").expect("saved"), b"bytes");
+    assert!(!world.drive.busy().is_busy(id));
+    world.put("file", b"other").expect("put");
+}
+
+#[test]
+fn a_writer_and_a_lock_exclude_one_another() {
+    let world = world();
+    let root = world.put("file", b"bytes").expect("put");
+    let holders = AtomicUsize::new(0);
+    let alone = || {
+        let before = holders.fetch_add(1, Ordering::AcqRel);
+        std::thread::yield_now();
+        holders.fetch_sub(1, Ordering::AcqRel);
+        before == 0
+    };
+    let lock = LockRequest { root, deep: false, shared: true, owner_xml: String::new(), timeout_s: 10 };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..3000 {
+                if let Ok(handle) = world.mount.open(&world.actor, root, RDWR) {
+                    assert!(alone());
+                    world.mount.release(handle).expect("released");
+                }
+            }
+        });
+        for _ in 0..3000 {
+            if let Ok(lock) = world.drive.locks().acquire(&world.drive, &world.dav, lock.clone()) {
+                assert!(alone());
+                world.drive.locks().release(&world.drive, &world.dav, &lock.token).expect("released");
+            }
+        }
+    });
+}
+
+#[test]
 fn removing_what_could_not_be_saved_forgets_it() {
     let world = world();
     let removed = unsaved(&world, "removed");
     world.mount.unlink(&world.actor, ROOT, &name("removed")).expect("removed");
+    world.put("new", b"new").expect("put");
     let replaced = unsaved(&world, "replaced");
-    let (_, handle) = world.create("new");
-    world.mount.release(handle).expect("published");
     let (from, to) = ((ROOT, name("new")), (ROOT, name("replaced")));
     world.mount.rename(&world.actor, from, to, RenameFlags::Replace).expect("renamed");
     for id in [removed, replaced] {

@@ -152,6 +152,33 @@ fn what_is_removed_while_it_is_committed_stays_readable() {
 }
 
 #[test]
+fn a_copy_holds_what_it_refers_to_from_the_start() {
+    let world = World::new(Backend::Memory);
+    let bytes = noise(1, 3 << 20);
+    let (from_id, from) = world.create("from");
+    world.mount.write(from, 0, &bytes).expect("written");
+    world.mount.set_attrs(&world.actor, from_id, Attrs::default(), Some(2 << 20), Some(from)).expect("cut");
+    let (_, to) = world.create("to");
+    thread::scope(|scope| {
+        world.chunks.hold("larder-cut");
+        // the copy waits for this
+        world.mount.write(to, 0, &noise(2, 3 << 20)).expect("written");
+        world.chunks.waits("larder-cut");
+        let (done, is_done) = std::sync::mpsc::channel();
+        let mount = &world.mount;
+        scope.spawn(move || done.send(mount.copy_range((from, 0), (to, 4 << 20), 1 << 20)));
+        let _ = is_done.recv_timeout(std::time::Duration::from_millis(100));
+        let empty = world.mount.set_attrs(&world.actor, from_id, Attrs::default(), Some(0), Some(from));
+        empty.expect("truncated");
+        world.mount.flush(from).expect("published");
+        world.chunks.memory.sweep(|_| false);
+        world.chunks.free("larder-cut");
+        let copied = is_done.recv().expect("it ends").expect("copied");
+        assert_eq!(world.read(to, 4 << 20, copied as usize), bytes[..copied as usize]);
+    });
+}
+
+#[test]
 fn times_set_by_hand_during_a_commit_survive_it() {
     let world = World::new(Backend::Memory);
     let (id, handle) = world.create("file");
@@ -165,7 +192,7 @@ fn times_set_by_hand_during_a_commit_survive_it() {
         scope.spawn(move || {
             let attrs = Attrs { mtime: Some(Timestamp(7)), ..Attrs::default() };
             world.mount.set_attrs(&world.actor, id, attrs, None, None).expect("set");
-            done.send(()).expect("somebody waits");
+            let _ = done.send(());
         });
         // it may wait for the commit
         let _ = is_done.recv_timeout(std::time::Duration::from_millis(100));
