@@ -4,7 +4,8 @@
 
 mod support;
 
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::process::{self, signal};
 use support::server::Place;
@@ -100,4 +101,71 @@ fn the_mount_of_a_killed_server_goes_with_it() {
     let again = place.start();
     assert_eq!(std::fs::read_to_string(place.mount().join("f")).expect("kept"), "x");
     drop(again);
+}
+
+/// An ext4 in a file that its own disk, a small tmpfs, has no room for; dropping it takes both away.
+struct FailingDisk {
+    host: PathBuf,
+    point: PathBuf,
+}
+
+impl FailingDisk {
+    fn mount(host: PathBuf, point: PathBuf) -> FailingDisk {
+        let image = host.join("image");
+        [&host, &point]
+            .into_iter()
+            .for_each(|folder| std::fs::create_dir_all(folder).expect("a mount point"));
+        process::ok("mount", &["-t", "tmpfs", "-o", "size=96m", "tmpfs", text(&host)], RETURNS_S);
+        let disk = FailingDisk { host, point };
+        std::fs::File::create(&image).and_then(|file| file.set_len(256 << 20)).expect("an image");
+        process::ok("mkfs.ext4", &["-q", "-F", text(&image)], RETURNS_S);
+        process::ok("mount", &["-o", "loop", text(&image), text(&disk.point)], RETURNS_S);
+        disk
+    }
+
+    /// From now on every block that was never written before fails.
+    fn fail(&self) {
+        let mut filler = std::fs::File::create(self.host.join("filler")).expect("a file");
+        while filler.write_all(&[1; 4096]).is_ok() {}
+    }
+}
+
+impl Drop for FailingDisk {
+    fn drop(&mut self) {
+        for point in [&self.point, &self.host] {
+            let _ = process::run(Command::new("umount").arg("-l").arg(point), RETURNS_S);
+        }
+    }
+}
+
+#[test]
+fn a_failing_disk_holds_nobody_up_and_is_told() {
+    if let Some(why) = lacking(true, &["mkfs.ext4", "mount", "umount", "df", "ls"]) {
+        return skip(&why);
+    }
+    if !support::is_root() {
+        return skip("only root can mount a disk that fails");
+    }
+    let place = Place::new().mounted(LIMIT_S);
+    let disk = FailingDisk::mount(place.path("host"), place.data());
+    let server = place.start();
+    std::fs::write(place.mount().join("before"), "kept").expect("written");
+    disk.fail();
+    // The first writes may still fit the kernel's memory; none may be called durable once the disk has said no.
+    let synced = |number: u32| {
+        let mut file = std::fs::File::create(place.mount().join(format!("f{number}")))?;
+        file.write_all(&[7; 100_000])?;
+        file.sync_all()
+    };
+    assert!((0..1000).any(|number| synced(number).is_err()), "a disk that is gone takes everything");
+    assert!(synced(1000).is_err(), "durable on a disk that failed");
+    let put = server.client().send("PUT", "/dav/home/put", &[], b"x").expect("an answer");
+    assert!(matches!(put.status, 500..=599), "{} {}", put.status, put.text());
+    returns("df", &[text(&place.mount())]);
+    returns("df", &[]);
+    returns("ls", &["-l", text(&place.mount())]);
+    assert_eq!(returns("ls", &["/"]), 0);
+    assert_eq!(returns("umount", &["-l", text(&place.mount())]), 0);
+    server.kill();
+    place.assert_no_panic();
 }
