@@ -106,6 +106,8 @@ fn full_disk_loses_nothing_and_recovers() {
     assert!(is_full(outcome), "the mount took more");
     let _ = std::fs::remove_file(mount.join("refused"));
     assert_kept(&server, &mount, &kept);
+    ok("df", &[text(&mount)], 20);
+    ok("ls", &["-l", text(&mount), text(place.data().parent().expect("a folder"))], 20);
 
     // The death of the server on a full disk, and a start there.
     server.kill();
@@ -133,6 +135,7 @@ fn full_disk_loses_nothing_and_recovers() {
     server.stop();
     let server = place.start();
     assert_kept(&server, &mount, &kept);
+    ok("umount", &["-l", text(&mount)], 20);
     server.stop();
     place.assert_no_panic();
 }

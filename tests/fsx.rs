@@ -1,4 +1,4 @@
-//! The file system exerciser on a mount: random reads, writes, maps, truncations, holes and copies of one file,
+//! The file system exerciser on the mount of `larder up`: random reads, writes, maps, truncations, holes and copies of one file,
 //! each read compared with a model. `LARDER_TEST_FSX_OPS` sets how many; 100,000 otherwise.
 
 #![cfg(target_os = "linux")]
@@ -6,9 +6,9 @@
 mod support;
 
 use std::process::Command;
-use support::mount::TestMount;
 use support::random::Random;
-use support::{found, number, process, skip};
+use support::server::Place;
+use support::{found, lacking, number, process, skip};
 
 /// Every operation that fsx has.
 const WEIGHTS: &str = "
@@ -37,17 +37,26 @@ const OPS_PER_S: u64 = 200;
 fn exercise(len: u32, size: u32, ops: u64) {
     let Some(program) = found("fsx") else { return skip("fsx is not installed") };
     let limit_s = 120 + ops / OPS_PER_S;
-    let Some(mount) = TestMount::lasting(limit_s + 60) else { return };
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let configuration = folder.path().join("fsx.toml");
+    if let Some(why) = lacking(true, &[]) {
+        return skip(&why);
+    }
+    let place = Place::new().mounted(limit_s + 60);
+    let server = place.start();
+    let configuration = place.path("fsx.toml");
     let text = format!("flen = {len}\n[opsize]\nmax = {size}\n{WEIGHTS}");
     std::fs::write(&configuration, text).expect("written");
     let seed = Random::seeded().next() as u32;
     let mut command = Command::new(program);
     command.args(["-q", "-S", &seed.to_string(), "-N", &ops.to_string(), "-f"]).arg(configuration);
-    command.arg("-P").arg(folder.path()).arg(mount.path("exercised"));
+    command.arg("-P").arg(place.path("")).arg(place.mount().join("exercised"));
     let done = process::run(&mut command, limit_s);
     assert_eq!(done.code(), 0, "seed {seed}: {done}");
+    // What the exerciser left is what other doors see, and every byte of it is sound.
+    let left = std::fs::read(place.mount().join("exercised")).expect("in the mount");
+    assert!(server.client().ok("GET", "/dav/home/exercised", &[], b"").body == left, "seed {seed}");
+    place.run(&["scrub"], limit_s).ok();
+    server.stop();
+    place.assert_no_panic();
 }
 
 #[test]
