@@ -21,7 +21,7 @@ use support::random::Random;
 use support::server::{Place, Server};
 
 /// Rounds where nobody asks for more.
-const ROUNDS: u64 = 60;
+const ROUNDS: u64 = 200;
 /// The longest load before a death.
 const LOAD_MS: u64 = 250;
 /// The latest death of a server that is just starting.

@@ -9,6 +9,8 @@ pub mod random;
 pub mod server;
 pub mod watchdog;
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Reads a variable that tunes the tests.
@@ -23,10 +25,17 @@ pub fn number(name: &str, default: u64) -> u64 {
         .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
-/// Says that a test does not run here, and why; in CI, where nothing may be skipped, fails it.
+/// Says that a test does not run here, and why; in CI, where nothing may be skipped, fails it. `tests/run` prints at its
+/// end what was said in the file that `LARDER_TEST_SKIPS` names.
 pub fn skip(why: &str) {
     assert!(setting("CI").is_none_or(|ci| ci == "false"), "may not be skipped in CI: {why}");
+    let test = std::thread::current().name().unwrap_or("a test").to_string();
     println!("skipped: {why}");
+    if let Some(file) = setting("LARDER_TEST_SKIPS") {
+        let line = format!("{test}: {why}\n");
+        let said = OpenOptions::new().create(true).append(true).open(file);
+        said.and_then(|mut file| file.write_all(line.as_bytes())).expect("the list of what was skipped");
+    }
 }
 
 /// Returns why `programs` or a mount cannot be had here, if so.
