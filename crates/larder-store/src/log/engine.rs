@@ -1,6 +1,7 @@
 //! The parts of an open store, and what reading and writing the index's key space have in common.
 
 use super::appender::{Appender, Appending, Payload};
+use super::checked::Checked;
 use super::codec::Codec;
 use super::disk::Disk;
 use super::edits;
@@ -30,6 +31,7 @@ pub struct Engine {
     pub segments: Arc<Segments>,
     pub appender: Appender,
     pub codec: Codec,
+    pub checked: Checked,
     pub tables: RwLock<Tables>,
     pub index: RwLock<Option<Arc<Index>>>,
     pub superblock: Mutex<Superblock>,

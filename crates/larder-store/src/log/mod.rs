@@ -6,6 +6,7 @@
 
 mod appender;
 mod bodies;
+mod checked;
 mod checkpoint;
 mod codec;
 mod collect;

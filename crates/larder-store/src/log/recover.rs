@@ -4,6 +4,7 @@
 //! from opening.
 
 use super::appender::Appender;
+use super::checked::Checked;
 use super::codec::Codec;
 use super::disk::Disk;
 use super::engine::{Engine, Work};
@@ -89,6 +90,7 @@ pub fn recover(disk: Disk, settings: Settings, parts: &Parts) -> Result<Engine> 
         segments,
         appender,
         codec,
+        checked: Checked::new(),
         tables: RwLock::new(Tables { active, ..Tables::default() }),
         index: RwLock::new(Some(Arc::new(index))),
         superblock: Mutex::new(superblock),

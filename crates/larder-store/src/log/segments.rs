@@ -157,10 +157,10 @@ impl Segments {
         Err(Error::corrupt(format!("record {position} is cut off")))
     }
 
-    /// Does what [`Segments::payload`] does if the kernel has all of it in memory.
-    pub fn payload_at_hand(&self, position: Position, len: u32) -> Option<Vec<u8>> {
-        let at = u64::from(position.offset()) + HEADER_BYTES as u64;
-        self.file(position.segment()).ok()?.read_at_hand(at, len as usize)
+    /// Reads the record at `position`, its header and `len` bytes more, if the kernel has all of it in memory.
+    pub fn record_at_hand(&self, position: Position, len: u32) -> Option<Vec<u8>> {
+        let file = self.file(position.segment()).ok()?;
+        file.read_at_hand(position.offset().into(), HEADER_BYTES + len as usize)
     }
 
     /// Asks the kernel to read a part of one segment.

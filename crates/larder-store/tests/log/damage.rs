@@ -98,6 +98,31 @@ fn damaged_superblock_is_made_again() {
 }
 
 #[test]
+fn what_changes_in_memory_after_it_was_checked_is_not_handed_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let bodies: Vec<_> = (0..3).map(|seed| noise(seed, 300_000)).collect();
+    let ids: Vec<_> = bodies.iter().map(|body| put(&store, body)).collect();
+    let at_hand = |which: usize| (0..100).find_map(|_| store.try_get(&ids[which]));
+    for _ in 0..3 {
+        (0..3).for_each(|which| assert!(at_hand(which).expect("in memory") == bodies[which]));
+    }
+    let path = folder.path().join("segments/00000001");
+    let mut segment = fs::read(&path).expect("a segment");
+    let place = |body: &[u8]| segment.windows(64).position(|bytes| *bytes == body[..64]).expect("stored");
+    let [first, second, third] = [0, 1, 2].map(|which| place(&bodies[which]));
+    // One bit; and a record that is right, but of another chunk.
+    segment[first + 200_000] ^= 4;
+    segment.copy_within(third - 64..third + bodies[2].len(), second - 64);
+    fs::write(&path, segment).expect("written");
+    for which in 0..2 {
+        assert_eq!(at_hand(which), None);
+        assert_eq!(store.get(&ids[which]).expect_err("damaged").kind(), Kind::Corrupt);
+    }
+    assert!(at_hand(2).expect("in memory") == bodies[2]);
+}
+
+#[test]
 fn store_of_another_version_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     drop(open(folder.path()));
