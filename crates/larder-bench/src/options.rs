@@ -128,7 +128,8 @@ fn build(root: &Path) -> io::Result<PathBuf> {
     let built =
         Command::new("cargo").current_dir(root).args(["build", "--release", "--bin", "larder"]).status()?;
     match built.success() {
-        true => root.join("target/release/larder").canonicalize(),
+        // Cargo puts it beside the bench.
+        true => std::env::current_exe()?.with_file_name("larder").canonicalize(),
         false => Err(io::Error::other("cargo build --release --bin larder failed")),
     }
 }
