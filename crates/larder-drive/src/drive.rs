@@ -187,9 +187,10 @@ impl Drive {
     pub fn purge_history(&self) -> Result<usize> {
         let before = Timestamp(self.now().0.saturating_sub(self.settings.history_ns));
         let before = self.horizon.at_most(before);
+        let interim_before = self.horizon.at_most(self.now());
         let mut purged = 0;
         loop {
-            let ops = vec![Op::PurgeHistory { before, limit: PURGE_STEP }];
+            let ops = vec![Op::PurgeHistory { before, interim_before, limit: PURGE_STEP }];
             let durability = Durability::Process;
             let commit = Commit { at: self.now(), op_id: None, expect: Vec::new(), ops, durability };
             match self.catalog().commit(commit)?.purged {

@@ -114,6 +114,7 @@ fn restoration(
             node: id,
             head: head.clone(),
             mtime: chosen.node.mtime,
+            was_interim: false,
         })
     };
     match current {

@@ -169,7 +169,8 @@ impl Sealed {
         let mtime = target.mtime.unwrap_or_else(|| self.drive.now());
         let (id, op) = match seen {
             Some(node) if node.is_file() => {
-                (node.id, Op::SetContent { node: node.id, head: self.head.clone(), mtime })
+                let head = self.head.clone();
+                (node.id, Op::SetContent { node: node.id, head, mtime, was_interim: false })
             }
             Some(node) if node.is_folder() => {
                 return Err(Error::new(Kind::IsADirectory, format!("{}", target.name)));

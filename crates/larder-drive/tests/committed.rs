@@ -2,7 +2,7 @@
 
 use larder_core::{DrivePath, Kind, Name, NodeId, Result, Timestamp};
 use larder_drive::{
-    Actor, Clock, CopyDepth, Door, Drive, LockRequest, Parts, Settings, Target, Which, is_locked,
+    Actor, Clock, CopyDepth, Door, Drive, LockRequest, OpenFlags, Parts, Settings, Target, Which, is_locked,
 };
 use larder_store::catalog::{Attrs, Replace, Table, Unlink};
 use larder_store::memory::{MemoryChunks, MemoryKv};
@@ -242,6 +242,32 @@ fn a_folder_is_as_busy_as_the_files_in_it() {
     f.drive.locks().release(&f.drive, &f.actor, &lock.token).expect("released");
     drop(writing);
     rename("e").expect("free again");
+}
+
+#[test]
+fn interim_contents_last_as_long_as_their_readers() {
+    let f = fixture();
+    let mount = f.drive.mount();
+    let flags = OpenFlags { read: true, write: true, truncate: false };
+    let (_, handle) = mount.create(&f.actor, NodeId::ROOT, name("database"), 0o644, flags).expect("made");
+    let sync = |seed: u8| {
+        f.clock.advance(SECOND);
+        mount.write(handle, 0, &vec![seed; 100_000]).expect("written");
+        mount.fsync(handle, true).expect("synced");
+    };
+    let chunks_after_a_sweep = || {
+        f.clock.advance(SECOND);
+        f.sweep();
+        f.chunks.size().0
+    };
+    sync(1);
+    let reader = f.drive.reader(&f.drive.resolve(&path("database")).expect("there")).expect("a file");
+    (2..6).for_each(sync);
+    assert_eq!(chunks_after_a_sweep(), 5);
+    assert_eq!(reader.read(0, usize::MAX).expect("still there"), vec![1; 100_000]);
+    drop(reader);
+    mount.release(handle).expect("released");
+    assert_eq!(chunks_after_a_sweep(), 1);
 }
 
 #[test]

@@ -164,6 +164,8 @@ pub enum Op {
         head: Head,
         /// The new mtime; ctime becomes the time of the commit.
         mtime: Timestamp,
+        /// The previous content was a step on the way: it is kept for those who read it, and is no version.
+        was_interim: bool,
     },
     /// Sets attributes.
     SetAttrs {
@@ -211,6 +213,8 @@ pub enum Op {
     PurgeHistory {
         /// Point in time.
         before: Timestamp,
+        /// Point in time for contents that were interim.
+        interim_before: Timestamp,
         /// At most so many nodes and versions in this commit.
         limit: usize,
     },

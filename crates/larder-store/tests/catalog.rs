@@ -27,7 +27,7 @@ impl Fixture {
 
     fn purge(&self, limit: usize) -> usize {
         let before = Timestamp(i64::MAX);
-        self.run(vec![Op::PurgeHistory { before, limit }]).expect("purged").purged
+        self.run(vec![Op::PurgeHistory { before, interim_before: before, limit }]).expect("purged").purged
     }
 }
 
@@ -71,8 +71,13 @@ fn replaced_content_is_kept_as_a_version_and_purged_with_the_history() {
     let f = Fixture::new();
     let id = f.make(ROOT, "a", NodeKind::File);
     for size in [10, 20, 30] {
-        f.run(vec![Op::SetContent { node: id, head: head(size), mtime: Timestamp(size as i64) }])
-            .expect("set");
+        f.run(vec![Op::SetContent {
+            node: id,
+            head: head(size),
+            mtime: Timestamp(size as i64),
+            was_interim: false,
+        }])
+        .expect("set");
     }
     let sizes: Vec<u64> = f.0.versions(id).expect("versions").iter().map(|v| v.node.size_bytes()).collect();
     assert_eq!(sizes, [10, 20]);
@@ -118,7 +123,8 @@ fn drafts_do_not_survive_a_start() {
     let (kept, lost) = (f.0.new_id(), f.0.new_id());
     f.run(vec![create(kept, ROOT, "kept", NodeKind::File, true)]).expect("created");
     f.run(vec![create(lost, ROOT, "lost", NodeKind::File, true)]).expect("created");
-    f.run(vec![Op::SetContent { node: kept, head: head(0), mtime: Timestamp(0) }]).expect("published");
+    f.run(vec![Op::SetContent { node: kept, head: head(0), mtime: Timestamp(0), was_interim: false }])
+        .expect("published");
     let again = KvCatalog::open(Borrowed(f.0.kv()), Timestamp(99), (0, 0)).expect("reopened");
     assert!(!again.lookup(ROOT, &name("kept")).expect("published").draft);
     assert_eq!(again.lookup(ROOT, &name("lost")).expect_err("a draft").kind(), Kind::NotFound);

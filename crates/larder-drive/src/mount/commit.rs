@@ -17,6 +17,10 @@ use std::sync::atomic::Ordering;
 /// A stream keeps no more than this of committed bytes: the next append takes them from the chunk store otherwise.
 const KEPT_MAX_BYTES: u64 = 64 * 1024;
 
+/// What one fsync published and the next one replaces within this time was a step on the way, and no version to come
+/// back to. A database that commits each second would keep 26 GB a day of them.
+const INTERIM_MAX_NS: i64 = 60 * 1_000_000_000;
+
 /// The file at one moment.
 struct Snapshot {
     size: u64,
@@ -39,7 +43,7 @@ impl WorkingFile {
     /// `NoSpace` and those of the store; what was written stays readable and uncommitted.
     pub fn commit(&self, durability: Durability) -> Result<bool> {
         let _turn = self.turn.lock();
-        if self.data.lock().is_clean() {
+        if self.is_published(durability) {
             return Ok(false);
         }
         // Before the look: what is current then is not purged.
@@ -58,6 +62,8 @@ impl WorkingFile {
             Ok((manifest, Some(head))) => {
                 *self.hold.lock() = hold;
                 self.committed(snapshot, manifest, head);
+                self.data.lock().interim_since =
+                    (durability == Durability::Power).then(|| self.shared.drive.now());
                 Ok(true)
             }
             // The catalog does not refer to its chunks: it stays uncommitted, and its lease holds them.
@@ -70,6 +76,16 @@ impl WorkingFile {
                 Err(error)
             }
         }
+    }
+
+    /// Says whether there is nothing to publish. What an fsync published counts as saved once a writer closes the file.
+    fn is_published(&self, durability: Durability) -> bool {
+        let mut data = self.data.lock();
+        let is_clean = data.is_clean();
+        if is_clean && durability == Durability::Process {
+            data.interim_since = None;
+        }
+        is_clean
     }
 
     /// Stores what was written as chunks without publishing it, so that maps and staging stay small.
@@ -162,7 +178,10 @@ impl WorkingFile {
 
     /// Returns whether there was a node to publish it in.
     fn publish(&self, snapshot: &Snapshot, head: &Head, durability: Durability) -> Result<bool> {
-        let op = Op::SetContent { node: self.id, head: head.clone(), mtime: snapshot.mtime };
+        let now = self.shared.drive.now();
+        let was_interim =
+            self.data.lock().interim_since.is_some_and(|since| now.0 - since.0 < INTERIM_MAX_NS);
+        let op = Op::SetContent { node: self.id, head: head.clone(), mtime: snapshot.mtime, was_interim };
         let actor = Actor::new(Door::Mount, 0, 0, String::new());
         // Locks were asked when the file was opened for writing; nobody gets one since.
         match self.shared.drive.commit_unchecked(&actor, Vec::new(), vec![op], durability) {

@@ -4,7 +4,7 @@ use super::budget::Budget;
 use super::layer::{Layer, Piece, Source};
 use super::staging::{Place, Staging};
 use super::stream::{Block, Cut, Stream};
-use larder_core::{Head, Manifest, Result};
+use larder_core::{Head, Manifest, Result, Timestamp};
 use larder_store::Lease;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -87,6 +87,8 @@ pub(super) struct Data {
     pub generation: u64,
     /// The generation that the catalog has.
     pub committed: u64,
+    /// When an fsync published what the catalog has, if nobody who wrote closed the file since.
+    pub interim_since: Option<Timestamp>,
     /// The smallest size since `frozen` was.
     pub low_water: u64,
     pub budget: Arc<Budget>,
@@ -109,6 +111,7 @@ impl Data {
             lease: None,
             generation: 0,
             committed: 0,
+            interim_since: None,
             low_water: 0,
             budget,
         }

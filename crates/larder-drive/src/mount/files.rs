@@ -222,7 +222,7 @@ impl Mount {
             return file.commit(Durability::Process).map(drop);
         }
         let head = node.head().cloned().unwrap_or_default();
-        let op = Op::SetContent { node: node.id, head, mtime: node.mtime };
+        let op = Op::SetContent { node: node.id, head, mtime: node.mtime, was_interim: false };
         let actor = Actor::new(Door::Mount, 0, 0, String::new());
         self.drive.commit_unchecked(&actor, Vec::new(), vec![op], Durability::Process).map(drop)
     }

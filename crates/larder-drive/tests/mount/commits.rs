@@ -49,6 +49,42 @@ fn a_draft_is_published_before_it_takes_part_in_names() {
 }
 
 #[test]
+fn what_syncs_replace_within_a_minute_is_no_version() {
+    const MINUTE_NS: i64 = 60_000_000_000;
+    let world = world();
+    let id = world.put("database", b"from before").expect("put");
+    let handle = world.open(id, RDWR);
+    let write = |text: &str| drop(world.mount.write(handle, 0, text.as_bytes()).expect("written"));
+    let sync = |text: &str| {
+        write(text);
+        world.mount.fsync(handle, true).expect("synced");
+    };
+    let versions = || -> Vec<Vec<u8>> {
+        let versions = world.drive.catalog().versions(id).expect("versions");
+        let read = |node| {
+            let reader = world.drive.reader(&node).expect("a file");
+            reader.read(0, usize::MAX).expect("read").to_vec()
+        };
+        versions.into_iter().map(|version| read(version.node)).collect()
+    };
+    (0..10).for_each(|number| sync(&format!("transaction {number}")));
+    assert_eq!(versions(), [b"from before"]);
+    // Saved: a writer closed it, here through another handle.
+    world.mount.release(world.open(id, RDWR)).expect("released");
+    sync("transaction A");
+    assert_eq!(versions()[1..], [b"transaction 9"]);
+    // It stood for long enough that somebody may come back for it.
+    world.clock.advance(MINUTE_NS);
+    sync("transaction B");
+    assert_eq!(versions()[2..], [b"transaction A"]);
+    sync("transaction C");
+    write("transaction D");
+    world.mount.release(handle).expect("published");
+    assert_eq!(versions().len(), 3);
+    assert_eq!(world.committed("database").expect("there"), b"transaction D");
+}
+
+#[test]
 fn set_gid_folders_hand_down_their_group() {
     let world = world();
     let mount = &world.mount;

@@ -9,6 +9,7 @@ pub(super) const CASES: &[Case] = &[
     ("deleted nodes come back", deleted_nodes_come_back),
     ("a name deleted many times keeps them all", a_name_deleted_many_times_keeps_them_all),
     ("purging ends the history before a time", purging_ends_the_history_before_a_time),
+    ("interim contents are no versions", interim_contents_are_no_versions),
     ("purging a tree forgets a file that has two names in it", purging_forgets_a_file_with_two_names),
     ("drafts become visible and leave no history", drafts_leave_no_history),
 ];
@@ -21,7 +22,7 @@ fn purge(s: &Session<'_>, before: i64) -> usize {
     let before = Timestamp(before);
     let mut purged = 0;
     loop {
-        match s.done(Op::PurgeHistory { before, limit: 3 }).purged {
+        match s.done(Op::PurgeHistory { before, interim_before: Timestamp(i64::MIN), limit: 3 }).purged {
             0 => return purged,
             n => purged += n,
         }
@@ -101,6 +102,29 @@ fn purging_ends_the_history_before_a_time(s: &Session<'_>) {
     assert_eq!(s.catalog.node(top).expect_err("purged").kind(), Kind::NotFound);
     assert_eq!(s.catalog.versions(file).expect("versions"), []);
     assert_eq!(s.node(file).size_bytes(), 40);
+}
+
+fn interim_contents_are_no_versions(s: &Session<'_>) {
+    let file = s.file(ROOT, "file");
+    let mut replaced_at = Vec::new();
+    for (size, was_interim) in [(10, false), (20, false), (30, true), (40, true), (50, false)] {
+        let mut op = set_content(file, size);
+        let Op::SetContent { was_interim: interim, .. } = &mut op else { unreachable!("what it makes") };
+        *interim = was_interim;
+        s.done(op);
+        replaced_at.push(Timestamp(s.clock.get()));
+    }
+    let sizes = || s.catalog.versions(file).expect("versions").iter().map(|v| v.node.size_bytes()).collect();
+    let kept: Vec<u64> = sizes();
+    assert_eq!(kept, [10, 40]);
+    let before = Timestamp(i64::MIN);
+    let purge = |interim_before| s.done(Op::PurgeHistory { before, interim_before, limit: 9 }).purged;
+    // The contents of 20 and 30 were replaced at the times of the third and the fourth.
+    assert_eq!(purge(replaced_at[2]), 0);
+    assert_eq!(purge(replaced_at[3]), 1);
+    assert_eq!(purge(Timestamp(i64::MAX)), 1);
+    let kept: Vec<u64> = sizes();
+    assert_eq!(kept, [10, 40]);
 }
 
 fn purging_forgets_a_file_with_two_names(s: &Session<'_>) {

@@ -18,7 +18,10 @@ impl<K: Kv> KvCatalog<K> {
     pub(super) fn expired(&self, ops: &[Op]) -> Result<Expired> {
         let mut expired = Expired::default();
         for op in ops {
-            let Op::PurgeHistory { before, limit } = op else { continue };
+            let Op::PurgeHistory { before, interim_before, limit } = op else { continue };
+            self.older(b"w", *limit, &mut expired.versions, |bytes| {
+                Ok(keys::decode::<OldVersion>(bytes)?.until < *interim_before)
+            })?;
             self.older(b"v", *limit, &mut expired.versions, |bytes| {
                 Ok(keys::decode::<OldVersion>(bytes)?.until < *before)
             })?;
@@ -79,12 +82,15 @@ impl<K: Kv> KvCatalog<K> {
             }
             Ok(true)
         })?;
-        self.each(b"v", |_, value| {
-            if let Some(head) = keys::decode::<OldVersion>(value)?.node.head() {
-                mark_head(head, chunks, &mut live)?;
-            }
-            Ok(true)
-        })
+        for prefix in [b"v", b"w"] {
+            self.each(prefix, |_, value| {
+                if let Some(head) = keys::decode::<OldVersion>(value)?.node.head() {
+                    mark_head(head, chunks, &mut live)?;
+                }
+                Ok(true)
+            })?;
+        }
+        Ok(())
     }
 
     /// Returns the nodes, deleted ones too, whose content or old content `refers` accepts: those that use a chunk.
@@ -97,7 +103,7 @@ impl<K: Kv> KvCatalog<K> {
         mut refers: impl FnMut(&ChunkId) -> bool,
     ) -> Result<Vec<NodeId>> {
         let mut found = Vec::new();
-        for prefix in [b"n", b"v"] {
+        for prefix in [b"n", b"v", b"w"] {
             self.each(prefix, |_, value| {
                 let node = if prefix == b"n" {
                     keys::decode(value)?

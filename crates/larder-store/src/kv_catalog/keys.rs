@@ -8,6 +8,7 @@
 //! | `d` parent:8 name | id:8 of the node named |
 //! | `x` id:8 name | value of the extended attribute |
 //! | `v` id:8 version:8 | `OldVersion` |
+//! | `w` id:8 version:8 | `OldVersion` of a content that was interim |
 //! | `t` parent:8 name 0 time:8 id:8 | `Deleted` |
 //! | `o` id:8 | empty; the node is a draft |
 //! | `r` table:1 key | record |
@@ -45,6 +46,14 @@ pub fn versions(id: NodeId) -> Vec<u8> {
 
 pub fn version(id: NodeId, version: u64) -> Vec<u8> {
     with_id(b'v', id, &version.to_be_bytes())
+}
+
+pub fn interims(id: NodeId) -> Vec<u8> {
+    with_id(b'w', id, &[])
+}
+
+pub fn interim(id: NodeId, version: u64) -> Vec<u8> {
+    with_id(b'w', id, &version.to_be_bytes())
 }
 
 pub fn draft(id: NodeId) -> Vec<u8> {

@@ -115,7 +115,8 @@ impl<'a, K: Kv> Txn<'a, K> {
 
     /// Removes all trace of a node that has no name.
     pub(super) fn forget(&mut self, node: &Node) -> Result<()> {
-        for prefix in [keys::xattr(node.id, &[]), keys::versions(node.id), keys::draft(node.id)] {
+        let id = node.id;
+        for prefix in [keys::xattr(id, &[]), keys::versions(id), keys::interims(id), keys::draft(id)] {
             for key in self.keys_below(&prefix, usize::MAX)? {
                 self.write(key, None);
             }
