@@ -18,7 +18,7 @@ impl Engine {
     pub fn chunk(&self, id: &ChunkId) -> Result<Bytes> {
         let mut location = self.located(id)?;
         loop {
-            match self.read_chunk(id, location) {
+            match self.reread(id, location).map_or_else(|| self.read_chunk(id, location), Ok) {
                 Ok(body) => return Ok(body),
                 Err(error) => match self.located(id)? {
                     // Compaction moved it since its place was looked up.
@@ -60,36 +60,46 @@ impl Engine {
         }
     }
 
-    /// Reads and verifies the body of chunk `id` at `location`.
+    /// Reads the body of chunk `id` at `location` and verifies it by its name.
     ///
     /// # Errors
     /// `NotFound` where the segment is gone; `Corrupt`; others of the disk.
     pub fn read_chunk(&self, id: &ChunkId, location: Location) -> Result<Bytes> {
         let stored = self.segments.payload(location.position, location.stored_len)?;
-        self.codec.decode_chunk(id, location.flags, location.raw_len, stored).map(Bytes::from)
+        let body = self.codec.decode_chunk(id, location.flags, location.raw_len, stored)?;
+        if location.flags == 0 {
+            self.checked.insert(location.position);
+        }
+        Ok(body.into())
     }
 
-    /// Returns the body of chunk `id`, verified, where it is stored as it is and the kernel has it in memory: by its
-    /// name the first time since the store was opened, later by the checksum of its record.
+    /// Returns the body of chunk `id`, verified, where it is stored as it is and the kernel has it in memory.
     pub fn chunk_at_hand(&self, id: &ChunkId) -> Option<Bytes> {
         let location = self.location(id).ok().flatten()?;
-        if location.flags != 0 {
-            return None;
-        }
-        let record = Bytes::from(self.segments.record_at_hand(location.position, location.stored_len)?);
-        let body = record.slice(HEADER_BYTES..);
         if self.checked.contains(location.position) {
-            return self.is_intact(id, location.position, &record).then_some(body);
+            return self.reread(id, location);
         }
+        let body = self.record_at_hand(location)?.slice(HEADER_BYTES..);
         let right = ChunkId::of(&body) == *id;
         right.then(|| self.checked.insert(location.position)).map(|()| body)
     }
 
-    /// Says whether the bytes of a record are those that were written there for chunk `id`, by its checksums.
-    fn is_intact(&self, id: &ChunkId, position: Position, record: &[u8]) -> bool {
-        let Some((header, payload)) = record.split_first_chunk() else { return false };
-        let header = self.segments.format().decode(header, position);
-        header.is_some_and(|header| header.id == *id && header.payload_crc == crc32c::crc32c(payload))
+    /// Returns the body of chunk `id` if its name was right before, by the checksum of its record; otherwise as
+    /// [`Engine::chunk_at_hand`].
+    fn reread(&self, id: &ChunkId, location: Location) -> Option<Bytes> {
+        let record = self.checked.contains(location.position).then(|| self.record_at_hand(location))??;
+        let (header, payload) = record.split_first_chunk()?;
+        let header = self.segments.format().decode(header, location.position)?;
+        let right = header.id == *id && header.payload_crc == crc32c::crc32c(payload);
+        right.then(|| record.slice(HEADER_BYTES..))
+    }
+
+    /// The record of a chunk that is stored as it is, if the kernel has it in memory.
+    fn record_at_hand(&self, location: Location) -> Option<Bytes> {
+        let is_plain = location.flags == 0;
+        is_plain
+            .then(|| self.segments.record_at_hand(location.position, location.stored_len))?
+            .map(Bytes::from)
     }
 
     /// Asks the kernel to read the bodies of `ids`. What is written together is asked for together.
