@@ -84,6 +84,17 @@ fn rclone_compares_checksums_and_keeps_times() {
     assert!(big["ModTime"].as_str().is_some_and(|time| time.starts_with("2020-02-03T04:05:06")), "{big}");
     let again = rclone(&place, &server, "owncloud", &["copy", "-v", text(&tree), ":webdav:sums"]);
     assert!(!again.stderr.contains("Copied"), "{again}");
+    // By content it finds what neither size nor time tell.
+    let odd = tree.join("sub dir/ä & b#?%41.txt");
+    let time = std::fs::metadata(&odd).and_then(|meta| meta.modified()).expect("a time");
+    std::fs::write(&odd, "HELLO").expect("a file");
+    std::fs::File::options().write(true).open(&odd).and_then(|file| file.set_modified(time)).expect("set");
+    let changed =
+        rclone(&place, &server, "owncloud", &["copy", "-v", "--checksum", text(&tree), ":webdav:sums"]);
+    assert_eq!(changed.stderr.matches("Copied").count(), 1, "{changed}");
+    let checked = rclone(&place, &server, "owncloud", &["check", text(&tree), ":webdav:sums"]);
+    assert!(checked.stderr.contains("0 differences"), "{checked}");
+    assert!(!checked.stderr.contains("could not be checked"), "{checked}");
     server.stop();
     place.assert_no_panic();
 }

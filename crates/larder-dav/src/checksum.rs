@@ -1,7 +1,8 @@
 //! The OC-Checksum header: what the client says the bytes hash to, verified before they are published.
 //!
 //! A checksum that held is kept with the entity tag it held for and read back as the property `checksums`, so that
-//! rclone can compare without downloading. Source: ownCloud, "Checksums in oc:checksums".
+//! rclone can compare without downloading. It compares by MD5 where it takes the server for ownCloud, though it sends
+//! SHA-1, and without an MD5 by size alone: both are kept, as there. Source: ownCloud, "Checksums in oc:checksums".
 
 use crate::conditions::{etag, tag};
 use crate::dead;
@@ -16,9 +17,15 @@ pub(crate) const OWNCLOUD: &str = "http://owncloud.org/ns";
 
 /// Hashes a body as it comes in.
 pub(crate) struct Checksum {
-    state: State,
+    /// What the client told, and what is kept with it.
+    sums: Vec<Sum>,
     name: &'static str,
     want: String,
+}
+
+struct Sum {
+    name: &'static str,
+    state: State,
 }
 
 enum State {
@@ -38,19 +45,47 @@ impl Checksum {
     pub(crate) fn of(header: &str) -> Option<Self> {
         header.split_whitespace().find_map(|one| {
             let (name, want) = one.split_once(':')?;
-            let (name, state) = match name.to_ascii_uppercase().as_str() {
-                "SHA1" => ("SHA1", State::Sha1(sha1::Sha1::default())),
-                "SHA256" | "SHA-256" => ("SHA256", State::Sha256(sha2::Sha256::default())),
-                "MD5" => ("MD5", State::Md5(md5::Md5::default())),
-                "ADLER32" => ("ADLER32", State::Adler32(1, 0)),
+            let sums = match name.to_ascii_uppercase().as_str() {
+                "SHA1" | "MD5" => vec![
+                    Sum { name: "SHA1", state: State::Sha1(sha1::Sha1::default()) },
+                    Sum { name: "MD5", state: State::Md5(md5::Md5::default()) },
+                ],
+                "SHA256" | "SHA-256" => {
+                    vec![Sum { name: "SHA256", state: State::Sha256(sha2::Sha256::default()) }]
+                }
+                "ADLER32" => vec![Sum { name: "ADLER32", state: State::Adler32(1, 0) }],
                 _ => return None,
             };
-            Some(Self { state, name, want: want.to_ascii_lowercase() })
+            let told = sums.iter().find(|sum| sum.name.eq_ignore_ascii_case(name)).or(sums.first())?.name;
+            Some(Self { sums, name: told, want: want.to_ascii_lowercase() })
         })
     }
 
     pub(crate) fn update(&mut self, bytes: &[u8]) {
-        match &mut self.state {
+        self.sums.iter_mut().for_each(|sum| sum.state.update(bytes));
+    }
+
+    /// Compares, and returns all that is known of the bytes, as the header has it.
+    ///
+    /// # Errors
+    /// 400 where the bytes are not those that the client meant.
+    pub(crate) fn verify(self) -> Result<String, Failure> {
+        let mut known = Vec::with_capacity(self.sums.len());
+        for Sum { name, state } in self.sums {
+            let have = state.hex();
+            if name == self.name && have != self.want {
+                let fault = format!("checksum of the body is {have}, not {}", self.want);
+                return Err(Failure::bad_request(fault));
+            }
+            known.push(format!("{name}:{have}"));
+        }
+        Ok(known.join(" "))
+    }
+}
+
+impl State {
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
             State::Sha1(state) => sha1::Digest::update(state, bytes),
             State::Sha256(state) => sha2::Digest::update(state, bytes),
             State::Md5(state) => state.update(bytes),
@@ -67,22 +102,14 @@ impl Checksum {
         }
     }
 
-    /// Compares, and returns what held, as the header has it.
-    ///
-    /// # Errors
-    /// 400 where the bytes are not those that the client meant.
-    pub(crate) fn verify(self) -> Result<String, Failure> {
+    fn hex(self) -> String {
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let have = match self.state {
+        match self {
             State::Sha1(state) => hex(&sha1::Digest::finalize(state)),
             State::Sha256(state) => hex(&sha2::Digest::finalize(state)),
             State::Md5(state) => hex(&state.finalize()),
             State::Adler32(a, b) => format!("{:08x}", (b << 16) | a),
-        };
-        if have == self.want {
-            return Ok(format!("{}:{have}", self.name));
         }
-        Err(Failure::bad_request(format!("checksum of the body is {have}, not {}", self.want)))
     }
 }
 
