@@ -24,7 +24,9 @@ use std::process::ExitCode;
 pub fn run(cli: Cli) -> Result<ExitCode> {
     let Cli { common, command } = cli;
     if let Command::Completions { shell } = command {
-        clap_complete::generate(shell, &mut Cli::command(), "larder", &mut std::io::stdout());
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "larder", &mut script);
+        show::print(&String::from_utf8_lossy(&script));
         return Ok(ExitCode::SUCCESS);
     }
     let config = Config::load(&common)?;

@@ -3,7 +3,7 @@
 use crate::config::StoreSettings;
 use crate::control::socket_path;
 use crate::data::holds_drive;
-use crate::show::size;
+use crate::show::{self, size};
 use larder_core::Result;
 use serde_json::{Value, json};
 use std::os::unix::net::UnixStream;
@@ -32,10 +32,10 @@ pub fn run(settings: &StoreSettings, as_json: bool) -> Result<ExitCode> {
     if as_json {
         let all: Vec<Value> =
             findings.iter().map(|f| json!({ "about": f.about, "well": f.well, "what": f.what })).collect();
-        println!("{:#}", Value::Array(all));
+        show::print(&format!("{:#}\n", Value::Array(all)));
     } else {
         for Finding { about, well, what } in &findings {
-            println!("{} {about:10}  {what}", if *well { "ok   " } else { "WRONG" });
+            show::print(&format!("{} {about:10}  {what}\n", if *well { "ok   " } else { "WRONG" }));
         }
     }
     let well = findings.iter().all(|finding| finding.well);

@@ -5,6 +5,7 @@ use crate::time::local;
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 use serde_json::Value;
+use std::io::Write;
 use std::time::Duration;
 
 /// How an answer looks to people.
@@ -22,11 +23,12 @@ pub enum Look {
 
 /// Prints `answer`.
 pub fn answer(answer: &Value, look: &Look, json: bool) {
-    if json {
-        println!("{answer:#}");
-    } else {
-        print!("{}", text(answer, look));
-    }
+    print(&if json { format!("{answer:#}\n") } else { text(answer, look) });
+}
+
+/// Prints `text`. Who reads may have enough before its end, as `head` does; `print!` would panic.
+pub fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// `answer` as people read it, in whole lines.
@@ -100,6 +102,7 @@ fn cell(key: &str, value: &Value) -> String {
         Value::Null => "-".to_string(),
         Value::Bool(yes) => if *yes { "yes" } else { "no" }.to_string(),
         Value::Number(number) if key.ends_with("_bytes") => number.as_u64().map_or_else(|| "-".into(), size),
+        Value::Number(number) if key.ends_with("_ms") => format!("{number} ms"),
         Value::Number(number) => number.to_string(),
         Value::String(text) => local(text),
         Value::Array(_) | Value::Object(_) => value.to_string(),
@@ -169,5 +172,7 @@ mod tests {
     #[test]
     fn labels_are_words() {
         assert_eq!((label("used_bytes"), label("pid")), ("Used".to_string(), "Pid".to_string()));
+        let rebuilt = serde_json::json!({ "chunks": 3, "took_ms": 73 });
+        assert_eq!(text(&rebuilt, &Look::Fields), "Chunks  3\nTook    73 ms\n");
     }
 }

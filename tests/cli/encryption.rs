@@ -63,6 +63,14 @@ fn key_opens_the_drive_for_every_command_and_after_the_index_is_lost() {
 }
 
 #[test]
+fn a_drive_made_without_a_key_takes_none() {
+    let place = Place::new();
+    let key = key_file(&place, "key", &"0123456789abcdef".repeat(4), 0o600);
+    assert!(place.start().stop().success());
+    assert_refused(&place.run(&["stats", "--encryption-key", &key], 60), 1, "without an encryption key");
+}
+
+#[test]
 fn key_files_that_others_read_or_that_hold_no_key_are_refused() {
     let place = Place::new();
     let digits = "0123456789abcdef".repeat(4);

@@ -106,6 +106,19 @@ fn completions_are_written_for_every_shell() {
 }
 
 #[test]
+fn a_reader_who_has_enough_is_no_fault() {
+    let place = Place::new();
+    assert!(place.start().stop().success());
+    for arguments in [&["completions", "bash"][..], &["stats"], &["stats", "--json"], &["doctor"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let done = place.command(arguments).stdout(writer).output().expect("the program starts");
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success() && said.is_empty(), "{arguments:?}: {} {said}", done.status);
+    }
+}
+
+#[test]
 fn doctor_finds_a_directory_that_cannot_be_used() {
     let place = Place::new();
     let well = place.run(&["doctor", "--json"], 60);

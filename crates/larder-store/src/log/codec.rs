@@ -16,6 +16,9 @@ const SAMPLE_BYTES: usize = 8 << 10;
 /// Contexts that are kept for the next call; each takes up to a megabyte.
 const CONTEXTS_MAX: usize = 8;
 
+/// What [`Codec::key_check`] tells of a store without encryption.
+pub const NO_KEY: [u8; 8] = [0; 8];
+
 /// Encodes and decodes payloads.
 pub struct Codec {
     seal: Option<Seal>,
@@ -29,9 +32,9 @@ impl Codec {
         Self { seal: key.map(Seal::new), compressors: Mutex::default(), decompressors: Mutex::default() }
     }
 
-    /// Names the key without telling it; zeros without one.
+    /// Names the key without telling it; [`NO_KEY`] without one.
     pub fn key_check(&self) -> [u8; 8] {
-        self.seal.as_ref().map_or([0; 8], Seal::check)
+        self.seal.as_ref().map_or(NO_KEY, Seal::check)
     }
 
     /// Makes the payload of a CHUNK record; `None` where that is `body` as it is.

@@ -5,7 +5,7 @@
 
 use super::appender::Appender;
 use super::checked::Checked;
-use super::codec::Codec;
+use super::codec::{Codec, NO_KEY};
 use super::disk::Disk;
 use super::engine::{Engine, Work};
 use super::index::{self, Index};
@@ -138,7 +138,11 @@ fn load(disk: &Disk, parts: &Parts, codec: &Codec, boot: [u8; 16]) -> Result<(Su
         },
     };
     if superblock.key_check != codec.key_check() {
-        return Err(Error::denied(format!("{root} needs the encryption key that it was made with")));
+        let why = match superblock.key_check == NO_KEY {
+            true => "was made without an encryption key and takes none",
+            false => "needs the encryption key that it was made with",
+        };
+        return Err(Error::denied(format!("{root} {why}")));
     }
     Ok((superblock, same_boot))
 }
