@@ -9,6 +9,7 @@ mod cli {
     mod history;
     mod limits;
     mod mount;
+    mod mount_locks;
     mod server;
     mod shutdown;
     mod tls;
