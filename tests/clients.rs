@@ -99,6 +99,58 @@ fn rclone_compares_checksums_and_keeps_times() {
     place.assert_no_panic();
 }
 
+/// Bytes that a copy of what is stored may cost, of a hundred.
+const COPY_COST_PERCENT: u64 = 1;
+
+#[test]
+fn copies_share_their_bytes_whoever_makes_them() {
+    if let Some(why) = lacking(true, &["fusermount3", "cp", "rclone"]) {
+        return skip(&why);
+    }
+    let place = Place::new().mounted(2 * LIMIT_S);
+    let server = place.start();
+    let (mut client, mount) = (server.client(), place.mount());
+    let content = Random::seeded().bytes(64 << 20);
+    client.ok("PUT", "/dav/home/film", &[], &content);
+    client.ok("MKCOL", "/dav/home/many", &[], b"");
+    for number in 0..300 {
+        client.ok("PUT", &format!("/dav/home/many/{number}"), &[], format!("file {number}").as_bytes());
+    }
+    let numbers = || {
+        let stats = place.json(&["stats"], LIMIT_S);
+        ["stored_bytes", "log_bytes"].map(|key| stats[key].as_u64().expect("a number"))
+    };
+    let before = numbers();
+    let shares = |what: &str| {
+        for (now, before) in numbers().into_iter().zip(before) {
+            println!("{what}: {} bytes more", now - before);
+            assert!(
+                (now - before) * 100 < before * COPY_COST_PERCENT,
+                "{what}: {before} bytes grew to {now}"
+            );
+        }
+    };
+    let copy = |from: &str, to: &str| {
+        process::ok("cp", &["-r", text(&mount.join(from)), text(&mount.join(to))], LIMIT_S);
+    };
+    copy("film", "by cp");
+    shares("cp");
+    rclone(&place, &server, "owncloud", &["copyto", ":webdav:film", ":webdav:by rclone"]);
+    shares("rclone");
+    client.ok("MOVE", "/dav/home/film", &[("Destination", "/dav/home/many/film")], b"");
+    client.ok("COPY", "/dav/home/many", &[("Destination", "/dav/home/folder")], b"");
+    shares("COPY of a folder");
+    copy("many", "folder by cp");
+    shares("cp -r");
+    for path in ["by cp", "by rclone", "folder/film", "folder by cp/film"] {
+        assert!(std::fs::read(mount.join(path)).expect("read") == content, "{path}");
+    }
+    same(&mount.join("many"), &mount.join("folder"));
+    same(&mount.join("many"), &mount.join("folder by cp"));
+    server.stop();
+    place.assert_no_panic();
+}
+
 #[test]
 fn curl_reads_ranges_and_resumes() {
     let Some((place, server)) = ready(false, &["curl"]) else { return };
