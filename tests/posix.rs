@@ -6,6 +6,7 @@ mod support;
 
 mod posix {
     mod attributes;
+    mod crowd;
     mod doors;
     mod files;
     mod folders;
