@@ -7,6 +7,7 @@ use larder_core::{DrivePath, Node, Timestamp};
 use larder_dav::{DavService, Limits, Role, Settings, User};
 use larder_drive::{Actor, Clock, Door, Drive, Parts};
 use larder_store::KvCatalog;
+use larder_store::faulty::{Faults, Faulty};
 use larder_store::memory::{MemoryChunks, MemoryKv};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -31,11 +32,17 @@ pub fn noise(bytes: &mut [u8]) {
 
 type MemoryParts = (Arc<MemoryChunks>, Arc<KvCatalog<MemoryKv>>);
 
+/// A catalog without anything in it.
+fn empty(clock: &Clock) -> KvCatalog<MemoryKv> {
+    KvCatalog::open(MemoryKv::default(), clock.now(), (0, 0)).expect("an empty index opens")
+}
+
 pub struct Server {
     pub addr: SocketAddr,
     pub drive: Arc<Drive>,
     pub clock: Clock,
-    parts: MemoryParts,
+    /// What a restart finds again.
+    parts: Option<MemoryParts>,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -46,21 +53,38 @@ impl Server {
 
     pub fn with(limits: Limits, role: Role) -> Self {
         let clock = Clock::manual(Timestamp::new(START_S, 0));
-        let catalog =
-            KvCatalog::open(MemoryKv::default(), clock.now(), (0, 0)).expect("an empty index opens");
         let mut settings = Settings::home(0, 0, noise);
         settings.limits = limits;
-        Self::over((Arc::new(MemoryChunks::default()), Arc::new(catalog)), clock, settings, role)
+        let memory = (Arc::new(MemoryChunks::default()), Arc::new(empty(&clock)));
+        Self::over(memory, clock, settings, role)
+    }
+
+    /// A server over a store that fails as `faults` say; it cannot be restarted.
+    pub fn failing(faults: &Faults) -> Self {
+        let clock = Clock::manual(Timestamp::new(START_S, 0));
+        let parts = Parts {
+            chunks: Arc::new(Faulty::new(MemoryChunks::default(), faults.clone())),
+            catalog: Arc::new(Faulty::new(empty(&clock), faults.clone())),
+            clock,
+            random: noise,
+        };
+        Self::serving(parts, None, Settings::home(0, 0, noise), Role::Owner)
     }
 
     /// The same parts under a new drive and a new service, as after a restart.
     pub fn restart(&self) -> Self {
-        Self::over(self.parts.clone(), self.clock.clone(), Settings::home(0, 0, noise), Role::Owner)
+        let parts = self.parts.clone().expect("a server over memory");
+        Self::over(parts, self.clock.clone(), Settings::home(0, 0, noise), Role::Owner)
     }
 
     fn over(memory: MemoryParts, clock: Clock, settings: Settings, role: Role) -> Self {
         let (chunks, catalog) = memory.clone();
-        let parts = Parts { chunks, catalog, clock: clock.clone(), random: noise };
+        let parts = Parts { chunks, catalog, clock, random: noise };
+        Self::serving(parts, Some(memory), settings, role)
+    }
+
+    fn serving(parts: Parts, memory: Option<MemoryParts>, settings: Settings, role: Role) -> Self {
+        let clock = parts.clock.clone();
         let drive = Drive::open(parts, Default::default()).expect("opens");
         let service = DavService::new(drive.clone(), settings);
         let runtime = tokio::runtime::Builder::new_multi_thread()
