@@ -152,12 +152,15 @@ pub enum Command {
     Doctor,
     /// Show or change how fast a running server may move bytes
     Limit {
-        /// What the server sends, such as 2MiB/s, or off
+        /// What the server sends: 2MiB/s, off, or by the clock "08:00,2M 18:00,off"
         #[arg(long, value_name = "RATE")]
         down: Option<String>,
-        /// What the server receives, such as 500KiB/s, or off
+        /// What the server receives, likewise
         #[arg(long, value_name = "RATE")]
         up: Option<String>,
+        /// When that holds, such as "mon-fri 08:00-18:00" in local time; always otherwise
+        #[arg(long, value_name = "TIMES")]
+        window: Option<String>,
     },
     /// Who may come in
     User {

@@ -205,7 +205,7 @@ impl Asked {
             Command::Scrub { rate } => Asked::plain(Request::Scrub { rate }),
             Command::Rebuild => Asked::plain(Request::Rebuild),
             Command::Stats => Asked::plain(Request::Stats),
-            Command::Limit { down, up } => Asked::plain(Request::Limit { down, up }),
+            Command::Limit { down, up, window } => Asked::plain(Request::Limit { down, up, window }),
             Command::User { command } => Asked::user(command)?,
             other => unreachable!("{other:?} has a function of its own"),
         })

@@ -3,8 +3,9 @@
 //! Whatever is wrong is told in one line that names the key and the file, or the flag. Only commands call this.
 
 use crate::args::{Common, Serving};
+use crate::limits::Limits;
 use larder_core::{Error, Result};
-use larder_policy::Rate;
+use larder_policy::{Direction, Timetable};
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -47,10 +48,8 @@ pub struct ServerSettings {
     pub listen: SocketAddr,
     /// Certificate and key.
     pub tls: Option<TlsFiles>,
-    /// Limit of what is sent; outer `None`: what was set last while running.
-    pub limit_down: Option<Option<Rate>>,
-    /// Limit of what is received.
-    pub limit_up: Option<Option<Rate>>,
+    /// Limits; what they leave open is what was set last while running.
+    pub limits: Limits,
 }
 
 /// Where certificate and key are.
@@ -174,19 +173,25 @@ impl Config {
         Ok(ServerSettings {
             listen,
             tls,
-            limit_down: self.limit("limit-down", &serving.limit_down, &self.file.limit_down)?,
-            limit_up: self.limit("limit-up", &serving.limit_up, &self.file.limit_up)?,
+            limits: Limits {
+                down: self.limit(
+                    "limit-down",
+                    (&serving.limit_down, &self.file.limit_down),
+                    Direction::Down,
+                )?,
+                up: self.limit("limit-up", (&serving.limit_up, &self.file.limit_up), Direction::Up)?,
+            },
         })
     }
 
     fn limit(
         &self,
         key: &str,
-        flag: &Option<String>,
-        in_file: &Option<String>,
-    ) -> Result<Option<Option<Rate>>> {
+        (flag, in_file): (&Option<String>, &Option<String>),
+        direction: Direction,
+    ) -> Result<Option<Timetable>> {
         let Some(text) = flag.as_ref().or(in_file.as_ref()) else { return Ok(None) };
-        Rate::parse_limit(text).map(Some).map_err(|error| {
+        Timetable::parse(text, direction).map(Some).map_err(|error| {
             let origin = self.origin(flag.is_some(), key);
             Error::invalid(format!("{origin}: {error}"))
         })
@@ -267,7 +272,7 @@ mod tests {
         let config = parse("limit-up = \"1MiB/s\"\nlisten = \"127.0.0.1:1\"").expect("fine");
         let serving = Serving { limit_up: Some("off".into()), ..Serving::default() };
         let settings = config.server(&serving).expect("fine");
-        assert_eq!((settings.limit_up, settings.listen.port()), (Some(None), 1));
+        assert_eq!((settings.limits.up, settings.listen.port()), (Some(Timetable::always(None)), 1));
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use crate::auth::Auth;
 use crate::data::Opened;
+use crate::limits::{Limiter, Limits};
 use crate::mounting::Mounts;
 use crate::request::{Progress, Request};
-use crate::stream::Shapers;
-use crate::{actor, limits, users};
+use crate::{actor, users};
 use larder_core::{DrivePath, Error, Node, NodeKind, Result, Timestamp};
 use larder_drive::{Drive, VersionEntry, Which};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ pub struct Serving {
     /// Who is who, where there is a listener.
     pub auth: Option<Arc<Auth>>,
     /// Limits, where there is a listener.
-    pub shapers: Option<Shapers>,
+    pub limiter: Option<Arc<Limiter>>,
     /// Mounts of this process.
     pub mounts: Mounts,
 }
@@ -71,7 +71,9 @@ impl Operator {
             Request::Scrub { rate } => self.opened.scrub(rate.as_deref(), progress),
             Request::Rebuild => self.opened.rebuild(progress),
             Request::Stats => self.opened.stats(),
-            Request::Limit { down, up } => self.limit(down.as_deref(), up.as_deref()),
+            Request::Limit { down, up, window } => {
+                self.limit(down.as_deref(), up.as_deref(), window.as_deref())
+            }
             Request::UserAdd { name, role, password } => users::add(self.drive(), &name, role, &password)
                 .map(|()| json!({ "name": name, "role": role })),
             Request::UserList => Ok(json!(users::list(self.drive())?)),
@@ -146,21 +148,22 @@ impl Operator {
         Ok(shown)
     }
 
+    fn limiter(&self) -> Option<&Arc<Limiter>> {
+        self.serving.as_ref()?.limiter.as_ref()
+    }
+
     fn limits_shown(&self) -> Result<Value> {
-        match self.serving.as_ref().and_then(|serving| serving.shapers.as_ref()) {
-            Some(shapers) => Ok(limits::shown(shapers.down.limit(), shapers.up.limit())),
-            None => {
-                let saved = limits::saved(self.drive())?;
-                Ok(limits::shown(saved.down.flatten(), saved.up.flatten()))
-            }
+        match self.limiter() {
+            Some(limiter) => Ok(limiter.shown()),
+            None => Limits::saved(self.drive()).map(|saved| saved.shown()),
         }
     }
 
-    fn limit(&self, down: Option<&str>, up: Option<&str>) -> Result<Value> {
-        let change = limits::parse(down, up)?;
-        limits::save(self.drive(), &change)?;
-        if let Some(shapers) = self.serving.as_ref().and_then(|serving| serving.shapers.as_ref()) {
-            limits::apply(shapers, &change);
+    fn limit(&self, down: Option<&str>, up: Option<&str>, window: Option<&str>) -> Result<Value> {
+        let change = Limits::parse(down, up, window)?;
+        change.save(self.drive())?;
+        if let Some(limiter) = self.limiter() {
+            limiter.set(change);
         }
         self.limits_shown()
     }

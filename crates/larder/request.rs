@@ -48,6 +48,8 @@ pub enum Request {
         down: Option<String>,
         /// What is received.
         up: Option<String>,
+        /// When, if not always.
+        window: Option<String>,
     },
     /// A new user.
     UserAdd {

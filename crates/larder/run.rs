@@ -3,17 +3,16 @@
 use crate::auth::Auth;
 use crate::config::{ServerSettings, StoreSettings};
 use crate::data::Opened;
+use crate::limits::{Limiter, Limits};
 use crate::listen::Listening;
 use crate::metrics::Metrics;
 use crate::mounting::Mounts;
 use crate::operator::{Operator, Serving};
 use crate::pages::{self, Shown};
 use crate::ready::Ready;
-use crate::shaping::Shaper;
-use crate::stream::Shapers;
 use crate::tls::Tls;
 use crate::web::Web;
-use crate::{actor, control, limits, notify, users};
+use crate::{actor, control, notify, users};
 use larder_core::{Error, Kind, Result};
 use larder_dav::DavService;
 use std::path::PathBuf;
@@ -111,7 +110,7 @@ async fn serve(plan: Plan) -> Result<()> {
     let serving = Serving {
         url: door.as_ref().map(|door| door.url.clone()),
         auth: door.as_ref().map(|door| door.web.auth.clone()),
-        shapers: door.as_ref().map(|door| door.shapers.clone()),
+        limiter: door.as_ref().map(|door| door.limiter.clone()),
         mounts,
     };
     let operator = Arc::new(Operator::serving(opened, serving));
@@ -127,7 +126,7 @@ struct Door {
     listener: TcpListener,
     tls: Option<Arc<Tls>>,
     web: Web,
-    shapers: Shapers,
+    limiter: Arc<Limiter>,
     metrics: Arc<Metrics>,
 }
 
@@ -147,21 +146,17 @@ async fn open_door(
     let url = format!("{}://{address}/dav/home/", if tls.is_some() { "https" } else { "http" });
     ready.password = users::ensure_admin(drive, admin_password)?;
     ready.url = Some(url.clone());
-    let saved = limits::saved(drive)?;
-    let shapers = Shapers {
-        down: Shaper::new(http.limit_down.or(saved.down).flatten()),
-        up: Shaper::new(http.limit_up.or(saved.up).flatten()),
-    };
+    let limiter = Limiter::new(http.limits.clone().or(Limits::saved(drive)?));
     let metrics = Arc::new(Metrics::default());
     let (uid, gid) = actor::ids();
-    let shown = Shown { drive: drive.clone(), metrics: metrics.clone(), shapers: shapers.clone() };
+    let shown = Shown { drive: drive.clone(), metrics: metrics.clone(), shapers: limiter.shapers().clone() };
     let web = Web {
         auth: Arc::new(Auth::new(drive.clone())),
         dav: DavService::new(drive.clone(), larder_dav::Settings::home(uid, gid, crate::random::fill)),
         pages: pages::router(shown),
         metrics: metrics.clone(),
     };
-    Ok(Door { url, listener, tls, web, shapers, metrics })
+    Ok(Door { url, listener, tls, web, limiter, metrics })
 }
 
 /// Everything that runs, each with an owner: this.
@@ -181,9 +176,11 @@ impl Tasks {
             others.push(tokio::spawn(watchdog(period, operator)));
         }
         let listening = door.map(|door| {
-            others.push(tokio::spawn(door.shapers.down.clone().run()));
-            others.push(tokio::spawn(door.shapers.up.clone().run()));
-            let Door { listener, tls, web, shapers, metrics, .. } = door;
+            let Door { listener, tls, web, limiter, metrics, .. } = door;
+            let shapers = limiter.shapers().clone();
+            others.push(tokio::spawn(shapers.down.clone().run()));
+            others.push(tokio::spawn(shapers.up.clone().run()));
+            others.push(tokio::spawn(limiter.run()));
             tokio::spawn(Listening { listener, tls, web, shapers, metrics }.run(stopped))
         });
         Self { stop, listening, others }

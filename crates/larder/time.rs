@@ -3,6 +3,8 @@
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use larder_core::{Error, Result, Timestamp};
+use larder_policy::WeekMinute;
+use std::time::Duration;
 
 const UNITS: [(&str, i64); 5] = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400), ("w", 604_800)];
 
@@ -47,6 +49,27 @@ pub fn parse(text: &str, now: Timestamp) -> Result<Timestamp> {
         }
     };
     i64::try_from(at.as_nanosecond()).map(Timestamp).map_err(|_| wrong())
+}
+
+/// The minute of the week in this machine's zone.
+pub fn week_minute() -> WeekMinute {
+    let now = now();
+    let part = |number: i8| u8::try_from(number).unwrap_or(0);
+    WeekMinute::new(part(now.weekday().to_monday_zero_offset()), part(now.hour()), part(now.minute()))
+}
+
+/// How long it takes until another minute is on the clock.
+pub fn until_next_minute() -> Duration {
+    let now = now();
+    let passed =
+        Duration::new(u64::try_from(now.second()).unwrap_or(0), now.subsec_nanosecond().unsigned_abs());
+    Duration::from_secs(60).saturating_sub(passed).max(Duration::from_millis(1))
+}
+
+fn now() -> jiff::Zoned {
+    let ns = i128::from(larder_drive::Clock::system().now().0);
+    let now = jiff::Timestamp::from_nanosecond(ns).expect("64 bits of nanoseconds lie within its years");
+    now.to_zoned(TimeZone::system())
 }
 
 #[cfg(test)]

@@ -117,3 +117,39 @@ fn limit_holds_from_one_moment_to_the_next_and_after_a_restart() {
     assert!(server.stop().success());
     assert_eq!(place.run(&["limit", "--down", "fast"], 60).code(), 2);
 }
+
+#[test]
+fn limits_follow_the_clock_where_the_server_lives() {
+    // 9 hours east, without summer time.
+    let place = Place::new().with_variable("TZ", "XYZ-9");
+    let server = place.start();
+    let shown = |arguments: &[&str]| place.json(&[&["limit"], arguments].concat(), 60);
+    let there = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs() / 3600 + 9;
+    let [past, coming] = [there + 18, there + 6].map(|hour| format!("{:02}:00", hour % 24));
+    let (inside, outside) = (format!("{past}-{coming}"), format!("{coming}-{past}"));
+    let now = |arguments: &[&str]| {
+        let limits = shown(arguments);
+        ["down_now", "up_now"].map(|key| limits[key].as_str().expect("a text").to_string())
+    };
+    assert_eq!(now(&["--down", "2MiB/s", "--window", &inside]), ["2MiB/s", "off"]);
+    assert_eq!(now(&["--down", "2MiB/s", "--up", "1MiB/s", "--window", &outside]), ["off", "off"]);
+    assert_eq!(now(&["--up", "1MiB/s"]), ["off", "1MiB/s"]);
+    // As rclone has it: up before down.
+    let both = format!("{past},3M:2M {coming},off");
+    assert_eq!(now(&["--down", &both, "--up", &both]), ["2MiB/s", "3MiB/s"]);
+    let last = shown(&[]);
+    for (arguments, place_of_mistake) in [
+        (&["--down", "00:00,1M 25:00,off"][..], "\"25:00,off\" at character 10"),
+        (&["--up", "1MiB/s", "--window", "mon-fry 08:00-18:00"], "\"mon-fry\" at character 1"),
+        (&["--window", "08:00-18:00"], "--down or --up"),
+    ] {
+        let refused = place.run(&[&["limit"], arguments].concat(), 60);
+        assert_eq!(refused.code(), 2, "{refused}");
+        assert!(refused.stderr.contains(place_of_mistake), "{refused}");
+    }
+    assert_eq!(shown(&[]), last, "mistakes change nothing");
+    server.stop();
+    let server = place.start();
+    assert_eq!(shown(&[]), last, "and a start keeps it");
+    server.stop();
+}

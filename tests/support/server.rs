@@ -74,6 +74,7 @@ pub struct Place {
     folder: PathBuf,
     watchdog: Option<Watchdog>,
     arguments: Vec<String>,
+    variables: Vec<(&'static str, &'static str)>,
     _removed_last: tempfile::TempDir,
 }
 
@@ -87,6 +88,7 @@ impl Place {
             folder: folder.path().to_path_buf(),
             watchdog: None,
             arguments: Vec::new(),
+            variables: Vec::new(),
             _removed_last: folder,
         }
     }
@@ -94,6 +96,12 @@ impl Place {
     /// Adds arguments for servers.
     pub fn with(mut self, arguments: &[&str]) -> Place {
         self.arguments.extend(arguments.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Sets a variable of the environment for all commands.
+    pub fn with_variable(mut self, name: &'static str, value: &'static str) -> Place {
+        self.variables.push((name, value));
         self
     }
 
@@ -138,6 +146,7 @@ impl Place {
         if self.configuration().exists() {
             command.env("LARDER_CONFIG", self.configuration());
         }
+        command.envs(self.variables.iter().copied());
         for variable in ["XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "NOTIFY_SOCKET"] {
             command.env_remove(variable);
         }

@@ -7,7 +7,9 @@ pub mod bucket;
 pub mod rate;
 pub mod throttle;
 pub mod tick;
+pub mod timetable;
 
 pub use rate::Rate;
 pub use throttle::{Class, Step, Throttle, Ticket};
 pub use tick::Tick;
+pub use timetable::{Direction, Timetable, WeekMinute};
