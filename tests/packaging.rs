@@ -73,7 +73,11 @@ fn with_helper_installed(script: &str) {
     std::fs::create_dir(&installed).expect("a folder");
     std::fs::copy(shipped("mount.larder"), installed.join("mount.larder")).expect("the helper");
     std::os::unix::fs::symlink(LARDER, installed.join("larder")).expect("the program");
+    // The watchdog is in there too: from outside the mount cannot be seen. umount -f cuts the connection.
     let prelude = "set -eux; cd $PLACE; mount --bind sbin /usr/sbin; mkdir data mnt home
+        watch() { s=0; while [ $s -lt 100 ]; do kill -0 $$ || exit 0; sleep 1; s=$((s + 1)); done
+            umount -f mnt; umount -l mnt; }
+        watch >/dev/null 2>&1 &
         end() { code=$?; umount -l mnt 2>/dev/null || true; [ ! -e pid ] || kill $(cat pid) || true; exit $code; }
         trap end EXIT\n";
     let mut command = Command::new("unshare");
