@@ -10,6 +10,7 @@ mod cli {
     mod limits;
     mod mount;
     mod mount_locks;
+    mod mount_restart;
     mod server;
     mod shutdown;
     mod tls;
