@@ -36,7 +36,7 @@ fn entity_tag_and_checksum_are_those_of_the_own_upload() {
     // As soon as the first upload is committed, and before it is answered, another one replaces it.
     let (drive, actor) = (server.drive.clone(), server.actor());
     let first = std::sync::atomic::AtomicBool::new(true);
-    let subscription = server.drive.subscribe(Box::new(move |_| {
+    let replace = move |_: &larder_drive::Event<'_>| {
         if first.swap(false, std::sync::atomic::Ordering::SeqCst) {
             let (drive, actor) = (drive.clone(), actor.clone());
             let theirs = move || {
@@ -48,7 +48,8 @@ fn entity_tag_and_checksum_are_those_of_the_own_upload() {
             };
             std::thread::spawn(theirs).join().expect("no panic").expect("published");
         }
-    }));
+    };
+    let subscription = server.drive.subscribe(Box::new(replace), None);
     let sum = ("OC-Checksum", "SHA1:8034c43d15bb7ef42e2cc24255217acfc5f4b2f4");
     let answer = server.send("PUT", "/dav/home/f", &[sum], "mine");
     drop(subscription);

@@ -4,7 +4,7 @@ use crate::cache::Caches;
 use crate::events::{Event, Subscribers, Subscription};
 use crate::horizon::{Hold, Horizon};
 use crate::locks::Locks;
-use crate::{Actor, Base, Parts};
+use crate::{Actor, Base, Door, Parts};
 use bytes::Bytes;
 use larder_core::{ChunkId, Error, Head, Manifest, Result, Timestamp};
 use larder_store::{Commit, Committed, Durability, Expect, Op};
@@ -94,7 +94,8 @@ impl Drive {
         &self.locks
     }
 
-    /// Commits `ops` in the name of `actor`, and tells subscribers.
+    /// Commits `ops` in the name of `actor`, and tells subscribers. What comes through another door than a mount is seen
+    /// in every mount when this returns, unless a kernel does not listen.
     ///
     /// # Errors
     /// A conflict with [`crate::is_locked`] where a lock or an open file is in the way; `Conflict` where an
@@ -110,10 +111,15 @@ impl Drive {
         let committed = self.apply(expect, ops, Durability::Process)?;
         // Who wants a lock waits until the commit is made, but not for the disk.
         drop(permit);
+        // At once: what was committed can be seen already.
+        self.subscribers.tell(actor.door, &committed.changes);
         if durability == Durability::Power {
             self.chunks().sync()?;
         }
-        self.subscribers.tell(actor.door, &committed.changes);
+        // A mount's own requests are what its kernel may wait for.
+        if actor.door != Door::Mount && !committed.changes.is_empty() {
+            self.subscribers.settle();
+        }
         Ok(committed)
     }
 
@@ -134,9 +140,14 @@ impl Drive {
         self.catalog().commit(Commit { at: self.now(), op_id: None, expect, ops, durability })
     }
 
-    /// Calls `callback` after each commit, on the committing thread: it must not block and not call the drive.
-    pub fn subscribe(&self, callback: Box<dyn Fn(&Event<'_>) + Send + Sync>) -> Subscription {
-        self.subscribers.add(callback)
+    /// Calls `hear` after each commit, on the committing thread: it must not block and not call the drive. `settle`
+    /// returns once what was heard has taken effect, in bounded time; commits through other doors than a mount wait for it.
+    pub fn subscribe(
+        &self,
+        hear: Box<dyn Fn(&Event<'_>) + Send + Sync>,
+        settle: Option<Arc<dyn Fn() + Send + Sync>>,
+    ) -> Subscription {
+        self.subscribers.add(hear, settle)
     }
 
     /// Returns a chunk, verified, from the cache or the store.

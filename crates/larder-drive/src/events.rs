@@ -15,6 +15,14 @@ pub struct Event<'a> {
 }
 
 type Callback = Box<dyn Fn(&Event<'_>) + Send + Sync>;
+type Settle = Arc<dyn Fn() + Send + Sync>;
+
+struct Subscriber {
+    number: u64,
+    hear: Callback,
+    /// Returns once what was heard has taken effect.
+    settle: Option<Settle>,
+}
 
 #[derive(Default)]
 pub(crate) struct Subscribers(Arc<RwLock<Inner>>);
@@ -22,7 +30,7 @@ pub(crate) struct Subscribers(Arc<RwLock<Inner>>);
 #[derive(Default)]
 struct Inner {
     next: u64,
-    callbacks: Vec<(u64, Callback)>,
+    subscribers: Vec<Subscriber>,
 }
 
 /// A place among the subscribers; dropping it ends the calls.
@@ -32,11 +40,11 @@ pub struct Subscription {
 }
 
 impl Subscribers {
-    pub(crate) fn add(&self, callback: Callback) -> Subscription {
+    pub(crate) fn add(&self, hear: Callback, settle: Option<Settle>) -> Subscription {
         let mut inner = self.0.write();
         inner.next += 1;
         let number = inner.next;
-        inner.callbacks.push((number, callback));
+        inner.subscribers.push(Subscriber { number, hear, settle });
         Subscription { number, subscribers: Arc::downgrade(&self.0) }
     }
 
@@ -45,14 +53,21 @@ impl Subscribers {
             return;
         }
         let event = Event { door, changes };
-        self.0.read().callbacks.iter().for_each(|(_, callback)| callback(&event));
+        self.0.read().subscribers.iter().for_each(|subscriber| (subscriber.hear)(&event));
+    }
+
+    /// Returns once what was told so far has taken effect.
+    pub(crate) fn settle(&self) {
+        let settle: Vec<Settle> =
+            self.0.read().subscribers.iter().filter_map(|subscriber| subscriber.settle.clone()).collect();
+        settle.iter().for_each(|settle| settle());
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
         if let Some(subscribers) = self.subscribers.upgrade() {
-            subscribers.write().callbacks.retain(|(number, _)| *number != self.number);
+            subscribers.write().subscribers.retain(|subscriber| subscriber.number != self.number);
         }
     }
 }

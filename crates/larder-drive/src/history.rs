@@ -114,7 +114,7 @@ fn restoration(
             node: id,
             head: head.clone(),
             mtime: chosen.node.mtime,
-            was_interim: false,
+            interim: None,
         })
     };
     match current {

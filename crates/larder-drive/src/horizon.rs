@@ -8,6 +8,10 @@ use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+/// A hold reaches back so far: a commit has the time at which it was begun, and may wait for others, while what it
+/// replaces is still read; and a clock may be set back a little.
+const MARGIN_NS: i64 = 10 * 1_000_000_000;
+
 #[derive(Clone, Default)]
 pub(crate) struct Horizon(Arc<Mutex<Held>>);
 
@@ -27,7 +31,7 @@ impl Horizon {
     pub(crate) fn hold(&self, at: Timestamp) -> Hold {
         let mut held = self.0.lock();
         held.next += 1;
-        let key = (at, held.next);
+        let key = (Timestamp(at.0.saturating_sub(MARGIN_NS)), held.next);
         held.since.insert(key);
         Hold { horizon: self.clone(), key }
     }

@@ -228,6 +228,11 @@ impl Locks {
         check(&self.held.read(), drive, actor, node, deep)
     }
 
+    /// As [`Locks::check`] for one node, once every commit that has its [`Permit`] is made.
+    pub(crate) fn check_in_turn(&self, drive: &Base, actor: &Actor, node: NodeId) -> Result<()> {
+        check(&self.held.write(), drive, actor, node, false)
+    }
+
     /// Asks for every operation of a commit, which is to be applied while the answer lives, and not to be waited for.
     pub(crate) fn permit(&self, drive: &Base, actor: &Actor, ops: &[Op]) -> Result<Permit<'_>> {
         let held = self.held.read();

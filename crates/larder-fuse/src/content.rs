@@ -48,13 +48,14 @@ fn flags_of(flags: i32) -> OpenFlags {
 }
 
 impl View {
-    /// What the kernel may do with an open file: keep the pages it has, unless what they hold is being replaced
-    /// through another door and it has not heard of that yet; and close a read-only file without asking.
+    /// What the kernel may do with an open file: keep the pages it has, and close a read-only file without asking. While it
+    /// has not heard of a change through another door, what it knows of the size is no more true than its pages: the
+    /// handle goes without both.
     fn open_flags(&self, id: u64, flags: OpenFlags) -> FopenFlags {
-        let mut answer = FopenFlags::empty();
-        if !self.outside.is_stale(NodeId(id)) {
-            answer |= FopenFlags::FOPEN_KEEP_CACHE;
-        }
+        let mut answer = match self.outside.is_stale(NodeId(id)) {
+            true => FopenFlags::FOPEN_DIRECT_IO,
+            false => FopenFlags::FOPEN_KEEP_CACHE,
+        };
         if !flags.write && !flags.truncate {
             answer |= FopenFlags::FOPEN_NOFLUSH;
         }

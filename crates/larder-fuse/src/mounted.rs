@@ -17,6 +17,9 @@ use std::time::Duration;
 const BUSY_WAIT: Duration = Duration::from_secs(5);
 /// How long the threads have to come back once the connection is cut.
 const CUT_WAIT: Duration = Duration::from_secs(30);
+/// How long a change through another door waits for the kernel to hear of it: telling it takes some 20 µs, so one that
+/// takes longer has processes that hold it up.
+const HEARD_MAX: Duration = Duration::from_millis(100);
 /// Names of the root that are dropped one by one when the kernel must forget everything.
 const ROOT_NAMES_MAX: usize = 100_000;
 
@@ -121,8 +124,14 @@ fn serve(
             }
         })?);
     }
-    let outside = view.outside.clone();
-    let subscription = view.drive.subscribe(Box::new(move |event| outside.note(event)));
+    let (noting, settling) = (view.outside.clone(), view.outside.clone());
+    let settle = move || {
+        if !settling.settle(HEARD_MAX) {
+            tracing::debug!("a change goes on before the kernel has heard of it");
+        }
+    };
+    let subscription =
+        view.drive.subscribe(Box::new(move |event| noting.note(event)), Some(Arc::new(settle)));
     probe_locks(view, device);
     Ok(Mounted { mountpoint, device, view: view.clone(), ended, threads, subscription: Some(subscription) })
 }

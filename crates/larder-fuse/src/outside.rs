@@ -42,8 +42,9 @@ struct State {
     nodes: HashMap<NodeId, usize>,
     /// The queue ran over: drop all that the kernel remembers.
     everything: bool,
-    /// The thread is sending what it took.
-    sending: bool,
+    /// Commits noted, and how many of them the kernel has heard of.
+    noted: u64,
+    heard: u64,
     ended: bool,
     /// How many handles each node has open.
     open: HashMap<NodeId, usize>,
@@ -66,6 +67,7 @@ impl Outside {
         for change in event.changes {
             state.push(change, event.changes);
         }
+        state.noted += 1;
         drop(state);
         self.changed.notify_all();
     }
@@ -100,8 +102,9 @@ impl Outside {
     /// Returns once the kernel has heard of everything noted so far; `false` after `limit`.
     pub(crate) fn settle(&self, limit: Duration) -> bool {
         let mut state = self.state.lock();
-        let busy = |state: &mut State| state.sending || state.everything || !state.queue.is_empty();
-        !self.changed.wait_while_for(&mut state, busy, limit).timed_out()
+        let noted = state.noted;
+        let behind = |state: &mut State| state.heard < noted && !state.ended;
+        !self.changed.wait_while_for(&mut state, behind, limit).timed_out()
     }
 
     /// Lets [`Outside::send`] return.
@@ -124,7 +127,7 @@ impl Outside {
             if state.ended {
                 return;
             }
-            state.sending = true;
+            let noted = state.noted;
             let (batch, all) = (std::mem::take(&mut state.queue), std::mem::take(&mut state.everything));
             let open: Vec<NodeId> = if all { state.open.keys().copied().collect() } else { Vec::new() };
             drop(state);
@@ -138,6 +141,7 @@ impl Outside {
             }
             state = self.state.lock();
             state.sent(&batch);
+            state.heard = noted;
             self.changed.notify_all();
         }
     }
@@ -177,7 +181,6 @@ impl State {
     }
 
     fn sent(&mut self, batch: &VecDeque<Stale>) {
-        self.sending = false;
         for stale in batch {
             if let Stale::Node(id) = stale
                 && let Some(count) = self.nodes.get_mut(id)

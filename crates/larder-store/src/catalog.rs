@@ -164,8 +164,8 @@ pub enum Op {
         head: Head,
         /// The new mtime; ctime becomes the time of the commit.
         mtime: Timestamp,
-        /// The previous content was a step on the way: it is kept for those who read it, and is no version.
-        was_interim: bool,
+        /// A step on the way: where the previous content is this, it is kept for those who read it, and is no version.
+        interim: Option<Head>,
     },
     /// Sets attributes.
     SetAttrs {

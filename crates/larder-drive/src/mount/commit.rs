@@ -17,10 +17,6 @@ use std::sync::atomic::Ordering;
 /// A stream keeps no more than this of committed bytes: the next append takes them from the chunk store otherwise.
 const KEPT_MAX_BYTES: u64 = 64 * 1024;
 
-/// What one fsync published and the next one replaces within this time was a step on the way, and no version to come
-/// back to. A database that commits each second would keep 26 GB a day of them.
-const INTERIM_MAX_NS: i64 = 60 * 1_000_000_000;
-
 /// The file at one moment.
 struct Snapshot {
     size: u64,
@@ -179,9 +175,12 @@ impl WorkingFile {
     /// Returns whether there was a node to publish it in.
     fn publish(&self, snapshot: &Snapshot, head: &Head, durability: Durability) -> Result<bool> {
         let now = self.shared.drive.now();
-        let was_interim =
-            self.data.lock().interim_since.is_some_and(|since| now.0 - since.0 < INTERIM_MAX_NS);
-        let op = Op::SetContent { node: self.id, head: head.clone(), mtime: snapshot.mtime, was_interim };
+        let op = Op::SetContent {
+            node: self.id,
+            head: head.clone(),
+            mtime: snapshot.mtime,
+            interim: self.data.lock().interim(now),
+        };
         let actor = Actor::new(Door::Mount, 0, 0, String::new());
         // Locks were asked when the file was opened for writing; nobody gets one since.
         match self.shared.drive.commit_unchecked(&actor, Vec::new(), vec![op], durability) {

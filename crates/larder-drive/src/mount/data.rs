@@ -63,6 +63,10 @@ pub(super) fn walk(
     })
 }
 
+/// What one fsync published and the next one replaces within this time was a step on the way, and no version to come
+/// back to. A database that commits each second would keep 26 GB a day of them.
+const INTERIM_MAX_NS: i64 = 60 * 1_000_000_000;
+
 /// What a file holds. From the top down: `stream`, `live`, `frozen`, `base`.
 pub(super) struct Data {
     pub size: u64,
@@ -302,6 +306,12 @@ impl Data {
         self.low_water = self.low_water.min(size);
         self.size = size;
         Ok(())
+    }
+
+    /// What the catalog has, if that was only a step on the way to what is published `now`.
+    pub fn interim(&self, now: Timestamp) -> Option<Head> {
+        let age_ns = now.0.saturating_sub(self.interim_since?.0);
+        (0..INTERIM_MAX_NS).contains(&age_ns).then(|| self.head.clone())
     }
 
     /// Follows a version that came through another door.

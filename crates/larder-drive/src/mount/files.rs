@@ -9,6 +9,7 @@ use larder_core::{Content, Error, Kind, Name, Node, NodeId, NodeKind, Result};
 use larder_store::catalog::NewNode;
 use larder_store::{Durability, Op};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 impl Mount {
     /// Makes and opens a file. Opened for writing it is a draft, which other doors do not see, until [`Mount::flush`],
@@ -43,8 +44,10 @@ impl Mount {
         let handle = self.handle_for(id, flags)?;
         let ready = || {
             if flags.change() {
-                // After the handle told other doors of itself: of a lock and a writer at the same time, one sees the other.
-                self.drive.locks().check(&self.drive, actor, id, false)?;
+                // After the handle told other doors of itself: of a lock and a writer at the same time, one sees the other,
+                // and a commit that asked before is made, to be followed before anything is written over it.
+                self.drive.locks().check_in_turn(&self.drive, actor, id)?;
+                self.table.handle(handle)?.file.stale.store(true, Ordering::Release);
             }
             if flags.truncate { self.table.handle(handle)?.file.resize(0) } else { Ok(()) }
         };
@@ -222,7 +225,7 @@ impl Mount {
             return file.commit(Durability::Process).map(drop);
         }
         let head = node.head().cloned().unwrap_or_default();
-        let op = Op::SetContent { node: node.id, head, mtime: node.mtime, was_interim: false };
+        let op = Op::SetContent { node: node.id, head, mtime: node.mtime, interim: None };
         let actor = Actor::new(Door::Mount, 0, 0, String::new());
         self.drive.commit_unchecked(&actor, Vec::new(), vec![op], Durability::Process).map(drop)
     }

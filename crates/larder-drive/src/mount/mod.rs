@@ -32,7 +32,7 @@ mod stream;
 mod table;
 mod worker;
 
-use crate::{Drive, Subscription, Usage};
+use crate::{Drive, Event, Subscription, Usage};
 use budget::Budget;
 use file::Shared;
 use larder_core::Result;
@@ -138,7 +138,7 @@ impl Drive {
         let (worker, queue) = Worker::start();
         let table = Arc::new(Table::default());
         let marked = table.clone();
-        let changes = self.subscribe(Box::new(move |event| {
+        let mark = move |event: &Event<'_>| {
             for change in event.changes {
                 if let Change::Content(id) | Change::Attrs(id) = change
                     && let Some(file) = marked.find(*id)
@@ -146,7 +146,8 @@ impl Drive {
                     file.stale.store(true, Ordering::Release);
                 }
             }
-        }));
+        };
+        let changes = self.subscribe(Box::new(mark), None);
         let place = staging::place(&self.settings);
         let shared = Arc::new(Shared {
             drive: self.clone(),

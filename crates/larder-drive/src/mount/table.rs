@@ -57,7 +57,7 @@ pub(super) struct Table {
 impl Table {
     /// The file, if it is open.
     pub fn find(&self, id: NodeId) -> Option<Arc<WorkingFile>> {
-        if self.count.load(Ordering::Acquire) == 0 {
+        if self.count.load(Ordering::SeqCst) == 0 {
             return None;
         }
         self.shard(id).lock().get(&id).map(|slot| slot.file.clone())
@@ -78,7 +78,8 @@ impl Table {
         busy: Option<&Busy>,
         make: impl FnOnce() -> Result<Arc<WorkingFile>>,
     ) -> Result<Arc<WorkingFile>> {
-        // `make` reads the node under the lock: a commit after that finds the file here and marks it.
+        // `make` reads the node under the lock, and what looks for the file comes for the lock from now on: a commit after
+        // that finds the file here and marks it.
         let mut files = self.shard(id).lock();
         let slot = match files.entry(id) {
             Entry::Occupied(slot) => {
@@ -88,8 +89,10 @@ impl Table {
                 slot.into_mut()
             }
             Entry::Vacant(vacant) => {
-                let file = make()?;
-                self.count.fetch_add(1, Ordering::AcqRel);
+                self.count.fetch_add(1, Ordering::SeqCst);
+                let file = make().inspect_err(|_| {
+                    self.count.fetch_sub(1, Ordering::SeqCst);
+                })?;
                 vacant.insert(Slot { file, handles: 0, writers: 0, writing: None })
             }
         };

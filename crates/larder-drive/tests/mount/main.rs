@@ -6,6 +6,7 @@ mod file_machine;
 mod files;
 mod handles;
 mod limits;
+mod others;
 mod threads;
 mod tree_machine;
 mod world;

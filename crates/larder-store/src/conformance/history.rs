@@ -1,6 +1,6 @@
 //! The history: old contents, deleted nodes, how they come back and how they end; drafts, which have none.
 
-use super::{Case, ROOT, Session, name, place, set_content};
+use super::{Case, ROOT, Session, head, name, place, set_content};
 use crate::catalog::{Counts, Op, Unlink};
 use larder_core::{Kind, NodeId, NodeKind, Timestamp};
 
@@ -107,10 +107,10 @@ fn purging_ends_the_history_before_a_time(s: &Session<'_>) {
 fn interim_contents_are_no_versions(s: &Session<'_>) {
     let file = s.file(ROOT, "file");
     let mut replaced_at = Vec::new();
-    for (size, was_interim) in [(10, false), (20, false), (30, true), (40, true), (50, false)] {
+    for (size, replaces) in [(10, None), (20, None), (30, Some(20)), (40, Some(30)), (50, Some(30))] {
         let mut op = set_content(file, size);
-        let Op::SetContent { was_interim: interim, .. } = &mut op else { unreachable!("what it makes") };
-        *interim = was_interim;
+        let Op::SetContent { interim, .. } = &mut op else { unreachable!("what it makes") };
+        *interim = replaces.map(head);
         s.done(op);
         replaced_at.push(Timestamp(s.clock.get()));
     }

@@ -21,9 +21,7 @@ impl<K: Kv> Txn<'_, K> {
             Op::Unlink { parent, name, what } => self.unlink(parent, name, what),
             Op::Rename { from, to, replace } => self.rename(from, to, replace),
             Op::Exchange { a, b } => self.exchange(a, b),
-            Op::SetContent { node, head, mtime, was_interim } => {
-                self.set_content(node, head, mtime, was_interim)
-            }
+            Op::SetContent { node, head, mtime, interim } => self.set_content(node, head, mtime, interim),
             Op::SetAttrs { node, attrs } => self.set_attrs(node, attrs),
             Op::Touch { node, atime } => {
                 let node = Node { atime, ..self.node(node)? };
@@ -224,7 +222,7 @@ impl<K: Kv> Txn<'_, K> {
         Ok(())
     }
 
-    fn set_content(&mut self, id: NodeId, head: Head, mtime: Timestamp, was_interim: bool) -> Result<()> {
+    fn set_content(&mut self, id: NodeId, head: Head, mtime: Timestamp, interim: Option<Head>) -> Result<()> {
         let mut node = self.node(id)?;
         let Content::File(old) = &node.content else {
             return Err(Error::invalid(format!("node {id} is no file")));
@@ -232,7 +230,8 @@ impl<K: Kv> Txn<'_, K> {
         // An empty version would give nobody anything back.
         if !node.draft && old.size_bytes > 0 && *old != head {
             let version = OldVersion { node: node.clone(), until: self.at };
-            let key = if was_interim { keys::interim } else { keys::version };
+            let is_interim = interim.is_some_and(|interim| interim == *old);
+            let key = if is_interim { keys::interim } else { keys::version };
             self.write(key(id, node.version), Some(keys::encode(&version)));
         }
         if node.draft {
