@@ -9,4 +9,5 @@ mod limits;
 mod others;
 mod threads;
 mod tree_machine;
+mod tree_model;
 mod world;

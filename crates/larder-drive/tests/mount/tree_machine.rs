@@ -1,11 +1,12 @@
-//! Random operations on names, against a small inode table.
+//! Random operations on names, against the model of a tree.
 
+use crate::tree_model::{self, Inode, Model, Op};
 use crate::world::{Backend, RDWR, ROOT, World, name};
-use larder_core::{Kind, Name, Node, NodeId, NodeKind, Result};
+use larder_core::{Kind, Node, NodeId, NodeKind, Result};
 use larder_drive::{Handle, MakeKind, RenameFlags};
 use larder_store::catalog::{Attrs, XattrMode};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::fmt::Debug;
 
 /// Which of the folders there are, and which of a few names.
 type Place = (u8, u8);
@@ -44,113 +45,15 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-#[derive(Clone, Debug)]
-struct Inode {
-    kind: NodeKind,
-    entries: BTreeMap<Name, u64>,
-    names: u32,
-    mode: u16,
-    bytes: Vec<u8>,
-    xattr: Option<Vec<u8>>,
-}
-
-/// The expected tree: inodes by their real numbers.
-struct Model {
-    inodes: BTreeMap<u64, Inode>,
-}
-
-impl Model {
-    fn folders(&self) -> Vec<u64> {
-        let mut folders = vec![ROOT.0];
-        let mut at = 0;
-        while at < folders.len() {
-            let inode = &self.inodes[&folders[at]];
-            folders.extend(inode.entries.values().filter(|id| self.inodes[id].kind == NodeKind::Folder));
-            at += 1;
-        }
-        folders
-    }
-
-    fn place(&self, (folder, text): Place) -> (u64, Name) {
-        let folders = self.folders();
-        (folders[folder as usize % folders.len()], name(["a", "b", "c", "d"][text as usize]))
-    }
-
-    fn at(&self, (folder, name): &(u64, Name)) -> Option<u64> {
-        self.inodes[folder].entries.get(name).copied()
-    }
-
-    fn is_folder(&self, id: u64) -> bool {
-        self.inodes[&id].kind == NodeKind::Folder
-    }
-
-    fn is_below(&self, at: u64, top: u64) -> bool {
-        at == top
-            || self.inodes[&top].entries.values().any(|id| self.is_folder(*id) && self.is_below(at, *id))
-    }
-
-    fn add(&mut self, (folder, name): (u64, Name), id: u64) {
-        self.inodes.get_mut(&folder).expect("a folder").entries.insert(name, id);
-        self.inodes.get_mut(&id).expect("added before").names += 1;
-    }
-
-    fn take(&mut self, (folder, name): &(u64, Name)) -> u64 {
-        let id = self.inodes.get_mut(folder).expect("a folder").entries.remove(name).expect("an entry");
-        self.inodes.get_mut(&id).expect("named").names -= 1;
-        id
-    }
-
-    fn nlink(&self, id: u64) -> u32 {
-        let inode = &self.inodes[&id];
-        match inode.kind {
-            NodeKind::Folder if inode.names == 0 && id != ROOT.0 => 0,
-            NodeKind::Folder => 2 + inode.entries.values().filter(|id| self.is_folder(**id)).count() as u32,
-            _ => inode.names,
-        }
-    }
-
-    fn replacing_fault(&self, source: u64, target: u64) -> Option<Kind> {
-        match (self.is_folder(source), self.is_folder(target)) {
-            (true, false) => Some(Kind::NotADirectory),
-            (false, true) => Some(Kind::IsADirectory),
-            (true, true) if !self.inodes[&target].entries.is_empty() => Some(Kind::NotEmpty),
-            _ => None,
-        }
-    }
-
-    /// Every reason why a rename must fail, by rename(2); none where it must succeed.
-    fn rename_faults(&self, from: &(u64, Name), to: &(u64, Name), flags: RenameFlags) -> Vec<Kind> {
-        let mut faults = Vec::new();
-        let Some(source) = self.at(from) else { return vec![Kind::NotFound] };
-        let target = self.at(to);
-        if self.is_folder(source) && self.is_below(to.0, source) {
-            faults.push(Kind::Invalid);
-        }
-        match (flags, target) {
-            (RenameFlags::NoReplace, Some(_)) => faults.push(Kind::Exists),
-            (RenameFlags::Exchange, None) => faults.push(Kind::NotFound),
-            (RenameFlags::Exchange, Some(target))
-                if self.is_folder(target) && self.is_below(from.0, target) =>
-            {
-                faults.push(Kind::Invalid);
-            }
-            (RenameFlags::Replace, Some(target)) if target != source => {
-                faults.extend(self.replacing_fault(source, target));
-            }
-            _ => {}
-        }
-        faults
-    }
-}
-
 struct Machine {
     world: World,
+    /// With the real numbers of inodes.
     model: Model,
     /// Open files, still named or not.
     open: Vec<(Handle, u64)>,
 }
 
-fn agree<T: std::fmt::Debug>(result: Result<T>, faults: &[Kind]) -> Option<T> {
+fn agree<T: Debug>(result: Result<T>, faults: &[Kind]) -> Option<T> {
     match result {
         Ok(value) => {
             assert!(faults.is_empty(), "succeeded where one of {faults:?} was due");
@@ -165,42 +68,35 @@ fn agree<T: std::fmt::Debug>(result: Result<T>, faults: &[Kind]) -> Option<T> {
 
 impl Machine {
     fn new(backend: Backend) -> Self {
-        let root = Inode {
-            kind: NodeKind::Folder,
-            entries: BTreeMap::new(),
-            names: 0,
-            mode: 0o755,
-            bytes: Vec::new(),
-            xattr: None,
-        };
-        let model = Model { inodes: BTreeMap::from([(ROOT.0, root)]) };
-        Self { world: World::new(backend), model, open: Vec::new() }
+        Self { world: World::new(backend), model: Model::new(ROOT.0, 0o755), open: Vec::new() }
     }
 
-    fn made(&mut self, place: (u64, Name), node: &Node) {
-        let inode = Inode {
-            kind: node.kind,
-            entries: BTreeMap::new(),
-            names: 0,
-            mode: node.mode,
-            bytes: Vec::new(),
-            xattr: None,
-        };
-        assert!(self.model.inodes.insert(node.id.0, inode).is_none(), "an inode number was used twice");
-        self.model.add(place, node.id.0);
+    fn place(&self, (folder, text): Place) -> tree_model::Place {
+        let folders = self.model.folders();
+        (folders[folder as usize % folders.len()], name(["a", "b", "c", "d"][text as usize]))
+    }
+
+    fn at(&self, place: Place) -> Option<u64> {
+        self.model.at(&self.place(place))
+    }
+
+    /// Holds a result against the model, which then goes along; a new node has the number that the result tells.
+    fn agree<T: Debug>(&mut self, op: &Op, result: Result<T>, made: impl FnOnce(&T) -> u64) -> Option<T> {
+        let value = agree(result, &self.model.faults(op))?;
+        self.model.apply(op, made(&value));
+        Some(value)
     }
 
     fn run(&mut self, step: &Step) {
         self.world.clock.advance(1_000);
         match *step {
             Step::Create(place) => {
-                let place = self.model.place(place);
-                let faults: &[Kind] = if self.model.at(&place).is_some() { &[Kind::Exists] } else { &[] };
+                let place = self.place(place);
                 let (mount, actor) = (&self.world.mount, &self.world.actor);
                 let made = mount.create(actor, NodeId(place.0), place.1.clone(), 0o644, RDWR);
-                if let Some((node, handle)) = agree(made, faults) {
+                let op = Op::Make(place, Inode::new(NodeKind::File, 0o644));
+                if let Some((node, handle)) = self.agree(&op, made, |(node, _)| node.id.0) {
                     self.open.push((handle, node.id.0));
-                    self.made(place, &node);
                 }
             }
             Step::Make(place, kind) => self.make(place, kind),
@@ -223,22 +119,19 @@ impl Machine {
                 self.world.mount.release(handle).expect("released");
             }
             Step::Chmod(place, mode) => {
-                let place = self.model.place(place);
-                let Some(id) = self.model.at(&place) else { return };
+                let Some(id) = self.at(place) else { return };
                 let attrs = Attrs { mode: Some(mode), ..Attrs::default() };
                 self.world.mount.set_attrs(&self.world.actor, NodeId(id), attrs, None, None).expect("set");
                 self.model.inodes.get_mut(&id).expect("there").mode = mode;
             }
             Step::SetXattr(place, value) => {
-                let place = self.model.place(place);
-                let Some(id) = self.model.at(&place) else { return };
+                let Some(id) = self.at(place) else { return };
                 let (mount, actor) = (&self.world.mount, &self.world.actor);
                 mount.set_xattr(actor, NodeId(id), b"user.x", &[value], XattrMode::Any).expect("set");
                 self.model.inodes.get_mut(&id).expect("there").xattr = Some(vec![value]);
             }
             Step::RemoveXattr(place) => {
-                let place = self.model.place(place);
-                let Some(id) = self.model.at(&place) else { return };
+                let Some(id) = self.at(place) else { return };
                 let taken = self.model.inodes.get_mut(&id).expect("there").xattr.take();
                 let faults: &[Kind] = if taken.is_none() { &[Kind::NotFound] } else { &[] };
                 agree(self.world.mount.remove_xattr(&self.world.actor, NodeId(id), b"user.x"), faults);
@@ -256,72 +149,41 @@ impl Machine {
     }
 
     fn make(&mut self, place: Place, kind: u8) {
-        let place = self.model.place(place);
-        let kind = match kind {
-            0 => MakeKind::File,
-            1 => MakeKind::Symlink(b"target".to_vec()),
-            2 => MakeKind::Fifo,
-            _ => MakeKind::Folder,
+        let place = self.place(place);
+        let (make, kind) = match kind {
+            0 => (MakeKind::File, NodeKind::File),
+            1 => (MakeKind::Symlink(b"target".to_vec()), NodeKind::Symlink),
+            2 => (MakeKind::Fifo, NodeKind::Fifo),
+            _ => (MakeKind::Folder, NodeKind::Folder),
         };
-        let faults: &[Kind] = if self.model.at(&place).is_some() { &[Kind::Exists] } else { &[] };
         let (mount, actor) = (&self.world.mount, &self.world.actor);
-        let made = mount.make(actor, NodeId(place.0), place.1.clone(), kind, 0o750);
-        if let Some(node) = agree(made, faults) {
-            self.made(place, &node);
-        }
+        let made = mount.make(actor, NodeId(place.0), place.1.clone(), make, 0o750);
+        self.agree(&Op::Make(place, Inode::new(kind, 0o750)), made, |node| node.id.0);
     }
 
     fn link(&mut self, node: Place, place: Place) {
-        let (node, place) = (self.model.place(node), self.model.place(place));
-        let Some(id) = self.model.at(&node) else { return };
-        let mut faults = Vec::new();
-        if self.model.at(&place).is_some() {
-            faults.push(Kind::Exists);
-        }
-        if self.model.is_folder(id) {
-            faults.push(Kind::Denied);
-        }
+        let Some(id) = self.at(node) else { return };
+        let place = self.place(place);
         let linked = self.world.mount.link(&self.world.actor, NodeId(id), NodeId(place.0), place.1.clone());
-        if agree(linked, &faults).is_some() {
-            self.model.add(place, id);
-        }
+        self.agree(&Op::Link(id, place), linked, |node| node.id.0);
     }
 
     fn remove(&mut self, place: Place, folder: bool) {
-        let place = self.model.place(place);
-        let mut faults = Vec::new();
-        match self.model.at(&place) {
-            None => faults.push(Kind::NotFound),
-            Some(id) if folder && !self.model.is_folder(id) => faults.push(Kind::NotADirectory),
-            Some(id) if !folder && self.model.is_folder(id) => faults.push(Kind::IsADirectory),
-            Some(id) if folder && !self.model.inodes[&id].entries.is_empty() => faults.push(Kind::NotEmpty),
-            Some(_) => {}
-        }
+        let place = self.place(place);
         let (mount, actor) = (&self.world.mount, &self.world.actor);
-        let removed = match folder {
-            true => mount.rmdir(actor, NodeId(place.0), &place.1),
-            false => mount.unlink(actor, NodeId(place.0), &place.1),
+        let (removed, op) = match folder {
+            true => (mount.rmdir(actor, NodeId(place.0), &place.1), Op::Rmdir(place)),
+            false => (mount.unlink(actor, NodeId(place.0), &place.1), Op::Unlink(place)),
         };
-        if agree(removed, &faults).is_some() {
-            self.model.take(&place);
-        }
+        self.agree(&op, removed, |()| 0);
     }
 
     fn rename(&mut self, from: Place, to: Place, flags: u8) {
-        let (from, to) = (self.model.place(from), self.model.place(to));
+        let (from, to) = (self.place(from), self.place(to));
         let flags = [RenameFlags::Replace, RenameFlags::NoReplace, RenameFlags::Exchange][flags as usize];
-        let faults = self.model.rename_faults(&from, &to, flags);
-        let real = |(folder, name): &(u64, Name)| (NodeId(*folder), name.clone());
+        let real = |(folder, name): &tree_model::Place| (NodeId(*folder), name.clone());
         let renamed = self.world.mount.rename(&self.world.actor, real(&from), real(&to), flags);
-        if agree(renamed, &faults).is_none() || self.model.at(&from) == self.model.at(&to) {
-            return;
-        }
-        let source = self.model.take(&from);
-        let target = self.model.at(&to).map(|_| self.model.take(&to));
-        self.model.add(to, source);
-        if let Some(target) = target.filter(|_| flags == RenameFlags::Exchange) {
-            self.model.add(from, target);
-        }
+        self.agree(&Op::Rename(from, to, flags), renamed, |()| 0);
     }
 
     fn check(&self) {
