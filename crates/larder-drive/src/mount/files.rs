@@ -7,7 +7,7 @@ use crate::{Actor, Door};
 use bytes::Bytes;
 use larder_core::{Content, Error, Kind, Name, Node, NodeId, NodeKind, Result};
 use larder_store::catalog::NewNode;
-use larder_store::{Durability, Op};
+use larder_store::{Durability, Expect, Op};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -28,10 +28,24 @@ impl Mount {
         let new = NewNode { draft: flags.write, ..self.new_node(actor, parent, NodeKind::File, mode)? };
         let new = NewNode { content: Content::File(Default::default()), ..new };
         let id = new.id;
-        let op = Op::Create { parent, name, node: Box::new(new) };
+        let op = Op::Create { parent, name: name.clone(), node: Box::new(new.clone()) };
         self.drive.commit(actor, Vec::new(), vec![op], Durability::Process)?;
-        let node = self.drive.catalog().node(id)?;
-        let handle = self.handle_for(id, flags)?;
+        let busy = flags.change().then(|| self.drive.busy());
+        let file = self.table.open(id, busy, || {
+            let hold = self.drive.hold();
+            let node = match self.drive.catalog().node(id) {
+                // Removed since, while it was a draft. Who made a file has it open, whatever becomes of its name.
+                Err(error) if error.kind() == Kind::NotFound => {
+                    Node { nlink: 0, ..new.named(parent, name, self.drive.now()) }
+                }
+                found => found?,
+            };
+            Ok(Arc::new(WorkingFile::new(self.shared.clone(), node, hold)))
+        })?;
+        let handle = self.table.add(Open { file, flags });
+        let node = self.node(id).inspect_err(|_| {
+            let _ = self.hand_back(handle, false);
+        })?;
         Ok((node, handle))
     }
 
@@ -217,6 +231,9 @@ impl Mount {
     }
 
     /// Publishes a draft, so that a name given to it names something for everybody.
+    ///
+    /// # Errors
+    /// Those of the store; `Conflict` where somebody changed it meanwhile.
     pub(super) fn publish_draft(&self, node: &Node) -> Result<()> {
         if !node.draft {
             return Ok(());
@@ -224,9 +241,17 @@ impl Mount {
         if let Some(file) = self.table.find(node.id) {
             return file.commit(Durability::Process).map(drop);
         }
+        // Closed since `node` was read, which then shows what was being written, and published by that; or its maker is
+        // about to open it; or its last close failed and was given up.
+        let node = match self.drive.catalog().node(node.id) {
+            Ok(node) if node.draft => node,
+            Err(error) if error.kind() != Kind::NotFound => return Err(error),
+            _ => return Ok(()),
+        };
+        let expect = vec![Expect::Version(node.id, node.version)];
         let head = node.head().cloned().unwrap_or_default();
         let op = Op::SetContent { node: node.id, head, mtime: node.mtime, interim: None };
         let actor = Actor::new(Door::Mount, 0, 0, String::new());
-        self.drive.commit_unchecked(&actor, Vec::new(), vec![op], Durability::Process).map(drop)
+        self.drive.commit_unchecked(&actor, expect, vec![op], Durability::Process).map(drop)
     }
 }

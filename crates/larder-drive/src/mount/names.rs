@@ -1,13 +1,15 @@
 //! Names: finding, listing, making, linking, renaming and removing.
 
 use super::{MakeKind, Mount, RenameFlags};
-use crate::Actor;
+use crate::{Actor, is_locked};
 use larder_core::{Content, Error, Kind, Name, Node, NodeId, NodeKind, Result};
 use larder_store::catalog::{NewNode, Replace, Unlink};
-use larder_store::{Durability, Listed, Op};
+use larder_store::{Durability, Expect, Listed, Op};
 
 /// Bits of a mode. Source: inode(7).
 const SET_GID: u16 = 0o2000;
+/// How often a change of a name looks again after somebody else changed it first.
+const LOOKS_MAX: usize = 100;
 /// The longest target of a symlink. Source: PATH_MAX of limits.h, without its NUL.
 const TARGET_MAX_BYTES: usize = 4095;
 
@@ -17,12 +19,18 @@ impl Mount {
     /// # Errors
     /// `NotFound`, `NotADirectory`.
     pub fn lookup(&self, parent: NodeId, name: &Name) -> Result<Node> {
-        let node = self.drive.catalog().lookup(parent, name)?;
-        match self.table.find(node.id) {
+        let mut node = self.drive.catalog().lookup(parent, name)?;
+        for _ in 0..LOOKS_MAX {
+            let Some(file) = self.table.find(node.id) else { break };
             // Read again, in the order that shows no file half committed.
-            Some(_) => self.node(node.id),
-            None => Ok(node),
+            let live = file.live.lock();
+            node = self.drive.catalog().lookup(parent, name)?;
+            if node.id == file.id {
+                live.show(&mut node);
+                break;
+            }
         }
+        Ok(node)
     }
 
     /// Returns up to `limit` entries in byte order of their names, behind `after`, drafts too.
@@ -97,7 +105,7 @@ impl Mount {
     /// # Errors
     /// `Exists`; `NotFound`; `Denied` for a folder; `NoSpace` for too many names; locked.
     pub fn link(&self, actor: &Actor, node: NodeId, parent: NodeId, name: Name) -> Result<Node> {
-        self.publish_draft(&self.drive.catalog().node(node)?)?;
+        undisturbed(|| self.publish_draft(&self.drive.catalog().node(node)?))?;
         let op = Op::Link { node, parent, name };
         self.drive.commit(actor, Vec::new(), vec![op], Durability::Process)?;
         self.node(node)
@@ -120,12 +128,16 @@ impl Mount {
     }
 
     fn remove(&self, actor: &Actor, parent: NodeId, name: &Name, what: Unlink) -> Result<()> {
-        let node = self.lookup(parent, name)?;
-        self.keep_if_open(&node);
-        let op = Op::Unlink { parent, name: name.clone(), what };
-        self.drive.commit(actor, Vec::new(), vec![op], Durability::Process)?;
-        self.table.let_go(node.id);
-        self.drive.locks().end_in(&self.drive, node.id)
+        let gone = undisturbed(|| {
+            let node = self.lookup(parent, name)?;
+            self.keep_if_open(&node);
+            let expect = vec![Expect::Name(parent, name.clone(), Some(node.id))];
+            let op = Op::Unlink { parent, name: name.clone(), what };
+            self.drive.commit(actor, expect, vec![op], Durability::Process)?;
+            Ok(node.id)
+        })?;
+        self.table.let_go(gone);
+        self.drive.locks().end_in(&self.drive, gone)
     }
 
     /// Lets an open file remember its node: the catalog forgets a draft with its name.
@@ -148,12 +160,33 @@ impl Mount {
         to: (NodeId, Name),
         flags: RenameFlags,
     ) -> Result<()> {
+        let (node, target) = undisturbed(|| self.try_rename(actor, from.clone(), to.clone(), flags))?;
+        if let Some(target) = target.filter(|target| *target != node) {
+            self.table.let_go(target);
+            self.drive.locks().end_in(&self.drive, target)?;
+        }
+        self.drive.locks().end_in(&self.drive, node)
+    }
+
+    /// Renames what the names name at first sight, or fails; returns which nodes these were.
+    fn try_rename(
+        &self,
+        actor: &Actor,
+        from: (NodeId, Name),
+        to: (NodeId, Name),
+        flags: RenameFlags,
+    ) -> Result<(NodeId, Option<NodeId>)> {
         let node = self.lookup(from.0, &from.1)?;
         let target = match self.lookup(to.0, &to.1) {
             Ok(target) => Some(target),
             Err(error) if error.kind() == Kind::NotFound => None,
             Err(error) => return Err(error),
         };
+        let seen = (node.id, target.as_ref().map(|target| target.id));
+        let expect = vec![
+            Expect::Name(from.0, from.1.clone(), Some(seen.0)),
+            Expect::Name(to.0, to.1.clone(), seen.1),
+        ];
         self.publish_draft(&node)?;
         let op = match flags {
             RenameFlags::Replace => Op::Rename { from, to, replace: Replace::Posix },
@@ -164,11 +197,19 @@ impl Mount {
             }
         };
         target.iter().for_each(|target| self.keep_if_open(target));
-        self.drive.commit(actor, Vec::new(), vec![op], Durability::Process)?;
-        if let Some(target) = target.filter(|target| target.id != node.id) {
-            self.table.let_go(target.id);
-            self.drive.locks().end_in(&self.drive, target.id)?;
-        }
-        self.drive.locks().end_in(&self.drive, node.id)
+        self.drive.commit(actor, expect, vec![op], Durability::Process)?;
+        Ok(seen)
     }
+}
+
+/// Lets `attempt` look at names and change them until nobody else does in between. The kernel keeps its own callers
+/// apart, but neither other doors nor the closing of files.
+fn undisturbed<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    for _ in 1..LOOKS_MAX {
+        match attempt() {
+            Err(error) if error.kind() == Kind::Conflict && !is_locked(&error) => {}
+            done => return done,
+        }
+    }
+    attempt()
 }

@@ -4,7 +4,8 @@ use crate::world::{Backend, RDONLY, RDWR, ROOT, World, name};
 use larder_core::Kind;
 use larder_drive::{LockRequest, OpenFlags, RenameFlags, is_locked};
 use larder_store::catalog::{Attrs, Unlink};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 
 fn world() -> World {
     World::new(Backend::Memory)
@@ -146,4 +147,44 @@ fn a_file_that_another_door_removed_is_not_opened_again() {
     let opened = world.mount.open(&world.actor, id, RDWR);
     assert_eq!(opened.expect_err("the name is to be looked up anew").kind(), Kind::Conflict);
     assert!(!world.drive.busy().is_busy(id));
+}
+
+#[test]
+fn a_new_file_that_is_renamed_while_it_is_closed_keeps_its_bytes() {
+    let world = world();
+    for round in 0..5000 {
+        let (_, handle) = world.create("new");
+        world.mount.write(handle, 0, b"bytes").expect("written");
+        let closing = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                closing.store(true, Ordering::Release);
+                world.mount.release(handle).expect("published");
+            });
+            while !closing.load(Ordering::Acquire) {
+                thread::yield_now();
+            }
+            let (from, to) = ((ROOT, name("new")), (ROOT, name("file")));
+            world.mount.rename(&world.actor, from, to, RenameFlags::Replace).expect("renamed");
+        });
+        assert_eq!(world.committed("file").expect("published"), b"bytes", "round {round}");
+    }
+}
+
+#[test]
+fn a_new_file_that_is_removed_at_once_is_open_nevertheless() {
+    let world = world();
+    for _ in 0..5000 {
+        thread::scope(|scope| {
+            let maker = scope.spawn(|| world.create("new"));
+            while world.mount.unlink(&world.actor, ROOT, &name("new")).is_err() {
+                thread::yield_now();
+            }
+            let (id, handle) = maker.join().expect("made, whoever removes it");
+            world.mount.write(handle, 0, b"bytes").expect("written");
+            assert_eq!(world.read_all(handle), b"bytes");
+            assert_eq!(world.mount.node(id).expect("open").nlink, 0);
+            world.mount.release(handle).expect("released");
+        });
+    }
 }

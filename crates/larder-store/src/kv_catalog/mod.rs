@@ -13,7 +13,7 @@ use crate::catalog::{
 };
 use crate::catalog::{Expect, OPS_MAX, Op, Table, Unlink};
 use crate::kv::{Batch, Kv};
-use larder_core::{Content, Error, Head, Name, Node, NodeId, NodeKind, Result, Timestamp};
+use larder_core::{Content, Error, Head, Kind, Name, Node, NodeId, NodeKind, Result, Timestamp};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +24,9 @@ const PAGE: usize = 1024;
 
 /// A listing reads a stretch of nodes in one go where it has at most so many nodes for each that is wanted.
 const STRETCH_MAX: usize = 2;
+
+/// How often a lookup looks again where what it found is forgotten by the time it is read.
+const LOOKS_MAX: usize = 100;
 
 /// A [`Catalog`] over an index `K`.
 pub struct KvCatalog<K> {
@@ -172,10 +175,17 @@ impl<K: Kv> Catalog for KvCatalog<K> {
     }
 
     fn lookup(&self, parent: NodeId, name: &Name) -> Result<Node> {
-        match self.kv.get(&keys::entry(parent, name))? {
-            Some(id) => self.node(keys::decode_id(&id)?),
-            None if self.node(parent)?.is_folder() => Err(Error::not_found(format!("{name}"))),
-            None => Err(Error::new(larder_core::Kind::NotADirectory, format!("parent of {name}"))),
+        for _ in 0..LOOKS_MAX {
+            let Some(id) = self.kv.get(&keys::entry(parent, name))? else { break };
+            match self.node(keys::decode_id(&id)?) {
+                // A draft, forgotten since: the name may be another's by now.
+                Err(error) if error.kind() == Kind::NotFound => {}
+                found => return found,
+            }
+        }
+        match self.node(parent)?.is_folder() {
+            true => Err(Error::not_found(format!("{name}"))),
+            false => Err(Error::new(Kind::NotADirectory, format!("parent of {name}"))),
         }
     }
 
