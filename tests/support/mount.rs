@@ -4,6 +4,7 @@ use larder_core::{DrivePath, Name, Node, NodeId};
 use larder_drive::{Actor, Clock, Door, Drive, Parts, Settings, Target};
 use larder_fuse::{Mounted, Options};
 use larder_store::KvCatalog;
+use larder_store::log::{self, LogStore};
 use larder_store::memory::{MemoryChunks, MemoryKv};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -25,7 +26,7 @@ if [ -e $switch ]; then echo 1 >$switch; else umount -f "$2"; fi
 umount -l "$2"
 "#;
 
-/// A drive in memory, mounted at a temporary folder until it is dropped.
+/// A drive, usually in memory, mounted at a temporary folder until it is dropped.
 pub struct TestMount {
     drive: Arc<Drive>,
     mounted: Option<Mounted>,
@@ -46,12 +47,16 @@ impl TestMount {
 
     /// As [`TestMount::lasting`], with other options.
     pub fn with(limit_s: u64, change: impl FnOnce(&mut Options)) -> Option<Self> {
+        Self::of(drive_in_memory(), limit_s, change)
+    }
+
+    /// As [`TestMount::with`], for a drive of the test's own.
+    pub fn of(drive: Arc<Drive>, limit_s: u64, change: impl FnOnce(&mut Options)) -> Option<Self> {
         if !can_mount() {
             return None;
         }
         let mut options = Options::new("larder-test");
         change(&mut options);
-        let drive = drive_in_memory();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mounted = larder_fuse::spawn(&drive, folder.path(), &options).expect("mounts");
         let guard = guard(&mounted, limit_s);
@@ -157,9 +162,22 @@ pub fn drive_in_memory() -> Arc<Drive> {
     let clock = Clock::system();
     let catalog = KvCatalog::open(MemoryKv::default(), clock.now(), (0, 0)).expect("an empty index");
     let chunks = Arc::new(MemoryChunks::default());
-    let random = |bytes: &mut [u8]| bytes.fill(7);
     let parts = Parts { chunks, catalog: Arc::new(catalog), clock, random };
     Drive::open(parts, Settings::default()).expect("opens")
+}
+
+/// A drive that lives in `folder`.
+pub fn drive_in(folder: &Path) -> Arc<Drive> {
+    let clock = Clock::system();
+    let parts = log::Parts { boot_id: "test".to_owned(), random, key: None, tape: None };
+    let store = LogStore::open(folder, log::Settings::default(), &parts).expect("an empty store");
+    let catalog = KvCatalog::open(store.kv(), clock.now(), (0, 0)).expect("an empty index");
+    let parts = Parts { chunks: store, catalog: Arc::new(catalog), clock, random };
+    Drive::open(parts, Settings { data: Some(folder.to_owned()), ..Settings::default() }).expect("opens")
+}
+
+fn random(bytes: &mut [u8]) {
+    bytes.fill(7);
 }
 
 /// Watches a mount of this very process, which cannot help itself once it waits for the kernel or was killed.
