@@ -1,7 +1,6 @@
 //! What other doors and other mounts change while a file is open here.
 
 use crate::world::{Backend, RDONLY, RDWR, World, noise};
-use larder_store::Catalog;
 use std::sync::mpsc::channel;
 use std::thread;
 
