@@ -9,8 +9,8 @@ use http::header;
 use http::{Response, StatusCode, Uri};
 use larder_core::{Error, Kind, Name, NodeId, Result};
 use larder_drive::CopyDepth;
-use larder_store::Expect;
-use larder_store::catalog::Replace;
+use larder_store::catalog::{Replace, Unlink};
+use larder_store::{Durability, Expect, Op};
 use std::sync::Arc;
 
 /// Answers COPY and MOVE.
@@ -118,14 +118,39 @@ fn rename(call: &Call, to: &Place, replace: Replace) -> Result<Response<Body>, F
     let ends = ends(call, to, Last::Keep, replace)?;
     let from =
         ends.source.entry.ok_or_else(|| Failure::new(StatusCode::FORBIDDEN, "a project is not moved"))?;
-    // A folder that holds the source would go with all it holds, the source too.
     let drive = &call.service.drive;
-    if ends.replaces && holds(call, drive.lookup(ends.to.0, &ends.to.1)?.id, from.0)? {
+    let target = if ends.replaces { Some(drive.lookup(ends.to.0, &ends.to.1)?.id) } else { None };
+    // A folder that holds the source would go with all it holds, the source too.
+    if target.map_or(Ok(false), |target| holds(call, target, from.0))? {
         return Err(Failure::new(StatusCode::FORBIDDEN, "Destination holds the source"));
     }
-    let renamed = drive.rename(&call.actor(), from, ends.to, replace, ends.expect);
+    let source = ends.source.node.id;
+    let renamed = if target == Some(source) {
+        join(call, source, from, ends.to, ends.expect)
+    } else {
+        drive.rename(&call.actor(), from, ends.to, replace, ends.expect)
+    };
     renamed.map_err(|error| refused(error, replace))?;
     answer(call, to, ends.replaces, ends.source.node.is_folder())
+}
+
+/// Moves one name of a file onto another one of it. rename(2) leaves both; here the source is gone afterwards.
+/// Source: RFC 4918 § 9.9.
+fn join(
+    call: &Call,
+    node: NodeId,
+    from: (NodeId, Name),
+    to: (NodeId, Name),
+    mut expect: Vec<Expect>,
+) -> Result<()> {
+    let drive = &call.service.drive;
+    expect.push(Expect::Name(to.0, to.1.clone(), Some(node)));
+    let ops = vec![
+        Op::Unlink { parent: to.0, name: to.1.clone(), what: Unlink::File },
+        Op::Rename { from, to, replace: Replace::Nothing },
+    ];
+    drive.commit(&call.actor(), expect, ops, Durability::Power)?;
+    drive.locks().end_in(drive, node)
 }
 
 fn holds(call: &Call, above: NodeId, folder: NodeId) -> Result<bool> {

@@ -1,4 +1,4 @@
-//! Symbolic links and special files, which WebDAV has no words for.
+//! Symbolic links, hard links and special files, which WebDAV has no words for.
 
 mod support;
 
@@ -77,4 +77,28 @@ fn writing_goes_through_and_removing_does_not() {
     assert_eq!(server.status("DELETE", "/dav/home/moved", &[]), 204);
     assert_eq!(server.get("/dav/home/d/f").text(), "new");
     assert_eq!(server.status("DELETE", "/dav/home/circle", &[]), 204);
+}
+
+#[test]
+fn a_file_moved_onto_another_name_of_itself_keeps_that_one_alone() {
+    let server = server();
+    let file = server.node("d/f").id;
+    let link = Op::Link { node: file, parent: NodeId::ROOT, name: Name::new("other").expect("a name") };
+    server.drive.commit(&server.actor(), Vec::new(), vec![link], Durability::Process).expect("linked");
+    let go = |overwrite| {
+        let headers = [("Destination", "/dav/home/other"), ("Overwrite", overwrite)];
+        server.status("MOVE", "/dav/home/d/f", &headers)
+    };
+    assert_eq!(go("F"), 412);
+    assert_eq!(server.get("/dav/home/d/f").text(), "content");
+    let token = server.lock("/dav/home/other", &[]);
+    assert_eq!(go("T"), 423);
+    let header = format!("<{token}>");
+    assert_eq!(server.status("UNLOCK", "/dav/home/other", &[("Lock-Token", &header)]), 204);
+    assert_eq!(go("T"), 204);
+    assert_eq!(server.get("/dav/home/d/f").status, 404, "the source is gone");
+    assert_eq!(server.get("/dav/home/other").text(), "content");
+    let moved = server.node("other");
+    assert_eq!((moved.id, moved.nlink), (file, 1));
+    assert_eq!(server.drive.path_of(file).expect("its path").to_string(), "/other");
 }
