@@ -46,6 +46,7 @@ mod put;
 mod ranges;
 mod walk;
 mod xml;
+mod xml_scope;
 
 pub use body::Body;
 pub use path::Project;

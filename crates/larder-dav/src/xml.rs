@@ -4,6 +4,7 @@
 //! Elements keep where they were in the text, so that a dead property is stored as its author wrote it.
 
 use crate::failure::Failure;
+use crate::xml_scope::Scope;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
 use std::ops::Range;
@@ -15,10 +16,9 @@ const DEPTH_MAX: usize = 100;
 const ELEMENTS_MAX: usize = 20_000;
 /// The most attributes of one element: each is compared with those before it.
 const ATTRIBUTES_MAX: usize = 100;
-/// The most namespaces in scope.
-const BINDINGS_MAX: usize = 64;
-/// The most bytes of what is in scope: every element can carry a copy of it.
-const SCOPE_MAX_BYTES: usize = 4096;
+/// The most bytes of namespaces that are in the text once and in memory often. A body of as many elements as may be, each with a namespace of its own
+/// beside two that it inherits, takes 6 MiB.
+const COPIES_MAX_BYTES: usize = 8 << 20;
 
 /// A name with its namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -38,15 +38,6 @@ pub(crate) struct Element {
     scope: Arc<Scope>,
     start_tag: Range<usize>,
     inner: Range<usize>,
-}
-
-/// What elements inherit.
-#[derive(Clone, Debug, Default)]
-struct Scope {
-    /// Namespaces: prefix and URI; the empty prefix for the default.
-    bindings: Vec<(String, String)>,
-    /// `xml:lang`.
-    lang: Option<String>,
 }
 
 impl Element {
@@ -125,6 +116,7 @@ pub(crate) fn parse(source: &str) -> Result<Element, Failure> {
         open: Vec::new(),
         root: None,
         elements: 0,
+        copied_bytes: 0,
     };
     parser.reader.config_mut().enable_all_checks(true);
     loop {
@@ -163,6 +155,8 @@ struct Parser<'a> {
     open: Vec<Element>,
     root: Option<Element>,
     elements: usize,
+    /// What scopes and the namespaces of names take so far.
+    copied_bytes: usize,
 }
 
 impl Parser<'_> {
@@ -192,15 +186,15 @@ impl Parser<'_> {
                 return Err(bad("attribute is not well-formed"));
             }
             match key.split_once(':') {
-                None if key == "xmlns" => Arc::make_mut(&mut scope).bind("", &value)?,
-                Some(("xmlns", prefix)) => Arc::make_mut(&mut scope).bind(prefix, &value)?,
-                Some(("xml", "lang")) => Arc::make_mut(&mut scope).speak(&value)?,
+                None if key == "xmlns" => Arc::make_mut(&mut scope).bind("", &value).map_err(bad)?,
+                Some(("xmlns", prefix)) => Arc::make_mut(&mut scope).bind(prefix, &value).map_err(bad)?,
+                Some(("xml", "lang")) => Arc::make_mut(&mut scope).speak(&value).map_err(bad)?,
                 _ => {}
             }
         }
         for attribute in tag.attributes().flatten() {
             if let Some((prefix, _)) = attribute.key.into_inner().split_once(':') {
-                scope.resolve(prefix)?;
+                scope.resolve(prefix).map_err(bad)?;
             }
         }
         let qname = tag.name().into_inner();
@@ -208,8 +202,13 @@ impl Parser<'_> {
             return Err(bad(format!("{qname:?} is no name")));
         }
         let (prefix, local) = qname.split_once(':').unwrap_or(("", qname));
-        let name = PropName { ns: scope.resolve(prefix)?, local: local.to_owned() };
+        let name = PropName { ns: scope.resolve(prefix).map_err(bad)?, local: local.to_owned() };
         let inner = at.end..at.end;
+        let shared = self.open.last().is_some_and(|parent| Arc::ptr_eq(&parent.scope, &scope));
+        self.copied_bytes += name.ns.len() + if shared { 0 } else { scope.bytes() };
+        if self.copied_bytes > COPIES_MAX_BYTES {
+            return Err(bad("too many namespaces in all"));
+        }
         let (children, text) = (Vec::new(), String::new());
         self.open.push(Element { name, children, text, scope, start_tag: at, inner });
         Ok(())
@@ -250,46 +249,6 @@ impl Parser<'_> {
     }
 }
 
-impl Scope {
-    fn bind(&mut self, prefix: &str, uri: &str) -> Result<(), Failure> {
-        // Source: Namespaces in XML 1.0 § 3 and § 2.2.
-        if (!prefix.is_empty() && uri.is_empty()) || prefix == "xmlns" || prefix == "xml" {
-            return Err(bad(format!("namespace prefix {prefix:?} cannot be bound so")));
-        }
-        self.bindings.retain(|(bound, _)| bound != prefix);
-        self.bindings.push((prefix.to_owned(), uri.to_owned()));
-        self.fits()
-    }
-
-    fn speak(&mut self, lang: &str) -> Result<(), Failure> {
-        self.lang = Some(lang.to_owned());
-        self.fits()
-    }
-
-    fn fits(&self) -> Result<(), Failure> {
-        let bound: usize = self.bindings.iter().map(|(prefix, uri)| prefix.len() + uri.len()).sum();
-        let bytes = bound + self.lang.as_ref().map_or(0, String::len);
-        if self.bindings.len() > BINDINGS_MAX || bytes > SCOPE_MAX_BYTES {
-            return Err(bad("too many namespaces, or too long ones"));
-        }
-        Ok(())
-    }
-
-    fn resolve(&self, prefix: &str) -> Result<String, Failure> {
-        match prefix {
-            "xml" => return Ok("http://www.w3.org/XML/1998/namespace".to_owned()),
-            "xmlns" => return Ok("http://www.w3.org/2000/xmlns/".to_owned()),
-            _ => {}
-        }
-        let bound = self.bindings.iter().find(|(bound, _)| bound == prefix).map(|(_, uri)| uri.clone());
-        match bound {
-            Some(uri) => Ok(uri),
-            None if prefix.is_empty() => Ok(String::new()),
-            None => Err(bad(format!("namespace prefix {prefix:?} is not bound"))),
-        }
-    }
-}
-
 /// A name with at most one colon. Lenient in the letters beyond ASCII. Source: Namespaces in XML 1.0 § 4.
 fn is_qname(name: &str) -> bool {
     let is_ncname = |part: &str| {
@@ -305,6 +264,7 @@ fn is_qname(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::xml_scope::{BINDINGS_MAX, SCOPE_MAX_BYTES};
 
     #[test]
     fn hostile_documents_are_refused() {
@@ -345,6 +305,26 @@ mod tests {
             &attributes,
         ] {
             assert!(parse(bad).is_err(), "{}", &bad[..bad.len().min(60)]);
+        }
+    }
+
+    #[test]
+    fn what_elements_inherit_is_not_multiplied_without_bound() {
+        let children = |child: &str| child.repeat(ELEMENTS_MAX - 1);
+        let usual = children("<x xmlns='http://example.org/properties'/>");
+        parse(&format!("<D:a xmlns:D='DAV:' xmlns:o='http://owncloud.org/ns'>{usual}</D:a>"))
+            .expect("each with a namespace of its own");
+        let many: String = (1..BINDINGS_MAX).map(|n| format!(" xmlns:a{n}='u'")).collect();
+        let long = format!(" xmlns='{}'", "u".repeat(SCOPE_MAX_BYTES - 10));
+        for (inherited, child) in [
+            (&many, "<b xmlns:a='u'/>"),
+            (&many, "<b xml:lang='de'/>"),
+            (&long, "<b xml:lang='de'/>"),
+            // Names carry their namespace.
+            (&long, "<b/>"),
+        ] {
+            let hostile = format!("<a{inherited}>{}</a>", children(child));
+            assert!(parse(&hostile).is_err(), "{child} below {} bytes of {inherited:.20}", inherited.len());
         }
     }
 
