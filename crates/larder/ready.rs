@@ -1,7 +1,7 @@
 //! What a process that stays says once it is ready: to people, to programs, and to systemd, which must not be told
 //! the password: `systemctl status` shows what it was told to everybody.
 
-use crate::{daemon, notify, users};
+use crate::{daemon, notify, show, users};
 use larder_core::Result;
 use serde_json::json;
 use std::path::PathBuf;
@@ -29,12 +29,12 @@ impl Ready {
     /// # Errors
     /// Those of opening the log of a process in the background.
     pub fn say(&self, as_json: bool) -> Result<()> {
-        if as_json {
-            println!("{}", self.json());
-        } else {
-            let lines = [self.facts(), self.next(), vec!["Ready. Ctrl-C ends it.".into()]].concat();
-            lines.iter().for_each(|line| println!("{line}"));
-        }
+        let lines = match as_json {
+            true => vec![self.json().to_string()],
+            false => [self.facts(), self.next(), vec!["Ready. Ctrl-C ends it.".into()]].concat(),
+        };
+        // Whoever reads may have enough, as `head` has; the process stays all the same.
+        lines.iter().for_each(|line| show::print(&format!("{line}\n")));
         notify::ready(&self.status());
         if daemon::is_child() { daemon::let_go(&self.data.join("larder.log")) } else { Ok(()) }
     }
