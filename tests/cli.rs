@@ -14,5 +14,6 @@ mod cli {
     mod server;
     mod shutdown;
     mod tls;
+    mod umount;
     mod users;
 }

@@ -17,6 +17,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+/// How often `mount` tries to be the process that opens the drive; mounts of one drive are often made at once, at boot.
+const MOUNT_TRIES: u32 = 3;
+
 /// Carries out a command line.
 ///
 /// # Errors
@@ -93,15 +96,24 @@ impl Here {
         let dir = std::path::absolute(&dir).map_err(|e| Error::io(dir.display().to_string(), e))?;
         let options = mounting.options;
         let request = Request::Mount { source: source.clone(), dir: dir.clone(), options: options.clone() };
-        if !daemon::is_child() && client::ask_lasting(&store, &request)?.is_some() {
-            let line =
-                format!("Mounted  {} (by the server that has {} open)", dir.display(), source.display());
-            self.say(&line, &json!({ "ready": true, "mount": dir, "by_server": true }));
-            let stays = notify::is_listening() && !background;
-            return if stays { joined::stay(&store, &dir) } else { Ok(()) }.map(|()| ExitCode::SUCCESS);
+        let mut tries = MOUNT_TRIES;
+        loop {
+            if client::ask_lasting(&store, &request)?.is_some() {
+                let line =
+                    format!("Mounted  {} (by the server that has {} open)", dir.display(), source.display());
+                self.say(&line, &json!({ "ready": true, "mount": dir, "by_server": true }));
+                let stays = notify::is_listening() && !background;
+                return if stays { joined::stay(&store, &dir) } else { Ok(()) }.map(|()| ExitCode::SUCCESS);
+            }
+            let (source, dir, options) = (source.clone(), dir.clone(), options.clone());
+            let mount = Some(MountPlan { source, dir, options, optional: false });
+            tries -= 1;
+            match self.stay(self.plan(store.clone(), None, mount), background) {
+                // Another process opened it in between, and makes the mount as well.
+                Err(error) if error.kind() == Kind::Conflict && tries > 0 => {}
+                done => return done,
+            }
         }
-        let mount = Some(MountPlan { source, dir, options, optional: false });
-        self.stay(self.plan(store, None, mount), background)
     }
 
     fn plan(&self, store: StoreSettings, http: Option<ServerSettings>, mount: Option<MountPlan>) -> Plan {
@@ -127,17 +139,27 @@ impl Here {
 
     fn umount(&self, dir: &Path) -> Result<ExitCode> {
         let dir = std::path::absolute(dir).map_err(|e| Error::io(dir.display().to_string(), e))?;
-        let found = mounts::list()?.into_iter().rev().find(|mount| mount.dir == dir);
-        let mount =
-            found.ok_or_else(|| Error::not_found(format!("{} is no mount of Larder", dir.display())))?;
-        let store = self.store_in(Some(mount.source))?;
+        let mount = mounts::at(&dir)?
+            .ok_or_else(|| Error::not_found(format!("{} is no mount of Larder", dir.display())))?;
+        let store = self.store_in(Some(mount.source.clone()))?;
         // The process that serves it knows when the last write is committed.
-        match client::ask_running(&store, &Request::Umount { dir: dir.clone() }) {
+        match client::ask_running(&store, &Request::Umount { dir: mount.dir.clone() }) {
             Ok(Some(_)) => {}
-            Ok(None) => larder_fuse::unmount(&dir)?,
+            Ok(None) => {
+                let done = larder_fuse::unmount(&mount.dir);
+                // A process that ends may have been faster.
+                if done.is_err() && mounts::at(&mount.dir)?.as_ref() == Some(&mount) {
+                    return done.map(|()| ExitCode::SUCCESS);
+                }
+                client::await_end(&store)?;
+            }
+            // What has the drive open now did not make this mount.
+            Err(error) if error.kind() == Kind::NotFound => larder_fuse::unmount(&mount.dir)?,
             Err(error) => {
-                tracing::warn!(%error, "the server does not unmount it");
-                larder_fuse::unmount(&dir)?;
+                if mounts::at(&mount.dir)?.as_ref() == Some(&mount) {
+                    larder_fuse::unmount(&mount.dir)?;
+                }
+                return Err(error);
             }
         }
         if self.common.json {

@@ -11,11 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 /// The longest request.
 const REQUEST_MAX_BYTES: u64 = 256 << 10;
+/// A client sends it at once.
+const REQUEST_WAIT: Duration = Duration::from_secs(5);
 /// Commands at a time.
 const COMMANDS_MAX: usize = 32;
 /// Wait after accept(2) failed, as when file descriptors run out.
@@ -44,34 +46,49 @@ pub fn listen(data: &Path) -> Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers commands, for ever.
-pub async fn run(listener: UnixListener, operator: Arc<Operator>) {
+/// Answers commands until `stop` says so, then those that came before; jobs may take their time, so the caller sets a
+/// limit.
+pub async fn run(listener: UnixListener, operator: Arc<Operator>, mut stop: watch::Receiver<bool>) {
     let mut commands = JoinSet::new();
+    let mut stopped = std::pin::pin!(async move { drop(stop.wait_for(|stop| *stop).await) });
     loop {
         tokio::select! {
             accepted = listener.accept(), if commands.len() < COMMANDS_MAX => match accepted {
-                Ok((stream, _)) => {
-                    let operator = operator.clone();
-                    commands.spawn(async move {
-                        if let Err(error) = answer(stream, operator).await {
-                            tracing::debug!(%error, "control connection");
-                        }
-                    });
-                }
+                Ok((stream, _)) => drop(commands.spawn(answered(stream, operator.clone()))),
                 Err(error) => {
                     tracing::warn!(%error, "control socket");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
             Some(_) = commands.join_next() => {}
+            () = stopped.as_mut() => break,
         }
+    }
+    // While the lock of the data directory is held: afterwards the socket there may be a successor's. Whoever comes
+    // now waits for the lock; whoever is connected already waits for an answer.
+    let _ = std::fs::remove_file(socket_path(operator.opened().data()));
+    if let Ok(listener) = listener.into_std() {
+        while let Ok((stream, _)) = listener.accept() {
+            let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
+            if let Ok(stream) = stream {
+                commands.spawn(answered(stream, operator.clone()));
+            }
+        }
+    }
+    while commands.join_next().await.is_some() {}
+}
+
+async fn answered(stream: UnixStream, operator: Arc<Operator>) {
+    if let Err(error) = answer(stream, operator).await {
+        tracing::debug!(%error, "control connection");
     }
 }
 
 async fn answer(stream: UnixStream, operator: Arc<Operator>) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
-    BufReader::new(read.take(REQUEST_MAX_BYTES)).read_line(&mut line).await?;
+    let mut reader = BufReader::new(read.take(REQUEST_MAX_BYTES));
+    tokio::time::timeout(REQUEST_WAIT, reader.read_line(&mut line)).await??;
     let request: Request = match serde_json::from_str(&line) {
         Ok(request) => request,
         Err(e) => {

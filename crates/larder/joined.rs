@@ -5,13 +5,16 @@ use crate::client;
 use crate::config::StoreSettings;
 use crate::request::Request;
 use crate::{mounts, notify};
-use larder_core::{Error, Result};
+use larder_core::{Error, Kind, Result};
 use std::path::Path;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How often it looks whether the mount is still there.
 const CHECK: Duration = Duration::from_millis(200);
+
+/// How long a server that is about to end has to take the mount away.
+const END_WAIT: Duration = Duration::from_secs(60);
 
 /// Stays until the mount at `dir` is gone; a signal takes it away.
 ///
@@ -28,20 +31,39 @@ async fn last(settings: &StoreSettings, dir: &Path) -> Result<()> {
     notify::ready(&format!("mounted at {} by the server that has the drive open", dir.display()));
     // The table of mounts has it without links.
     let point = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
-    let mut checks = tokio::time::interval(CHECK);
     let mut watchdog = tokio::time::interval(notify::watchdog_period().unwrap_or(CHECK));
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = watchdog.tick() => notify::notify("WATCHDOG=1"),
-            _ = checks.tick() => {
-                if mounts::list()?.iter().all(|mount| mount.dir != point) {
-                    return Ok(());
-                }
+    let told = async {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = watchdog.tick() => notify::notify("WATCHDOG=1"),
             }
         }
+    };
+    tokio::select! {
+        ended = gone(&point) => return ended,
+        () = told => {}
     }
     notify::notify("STOPPING=1");
-    client::ask_running(settings, &Request::Umount { dir: dir.to_path_buf() }).map(drop)
+    match client::ask_running(settings, &Request::Umount { dir: dir.to_path_buf() }) {
+        // A server that ends as well takes its mounts along.
+        Ok(None) => tokio::time::timeout(END_WAIT, gone(&point))
+            .await
+            .unwrap_or_else(|_| Err(Error::unavailable(format!("{} stays mounted", dir.display())))),
+        // Somebody else was faster.
+        Err(error) if error.kind() == Kind::NotFound => Ok(()),
+        done => done.map(drop),
+    }
+}
+
+/// Returns once nothing of ours is mounted at `point`.
+async fn gone(point: &Path) -> Result<()> {
+    let mut checks = tokio::time::interval(CHECK);
+    loop {
+        checks.tick().await;
+        if mounts::list()?.iter().all(|mount| mount.dir != point) {
+            return Ok(());
+        }
+    }
 }

@@ -3,7 +3,8 @@
 use crate::mounts;
 use larder_core::{Error, Result};
 use larder_drive::Drive;
-use parking_lot::Mutex;
+use larder_fuse::Mounted;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,11 +45,17 @@ const PASSED_OVER_STARTS: [&str; 6] = ["x-", "X-", "comment=", "user=", "uhelper
 
 /// The mounts of a process; dropping it unmounts them.
 #[derive(Default)]
-pub struct Mounts(Mutex<Held>);
+pub struct Mounts {
+    held: Mutex<Held>,
+    /// One of those that were leaving is gone.
+    gone: Condvar,
+}
 
 #[derive(Default)]
 struct Held {
-    mounts: Vec<(PathBuf, larder_fuse::Mounted)>,
+    mounts: Vec<(PathBuf, Mounted)>,
+    /// Where those are that are being taken away: their users have a few seconds, and what they wrote is committed then.
+    leaving: Vec<PathBuf>,
     /// The process is about to end and takes no more.
     ending: bool,
 }
@@ -59,17 +66,31 @@ impl Held {
         self.mounts.retain(|(_, mounted)| !mounted.wait(Some(Duration::ZERO)));
     }
 
-    /// Waits for the end of a mount that somebody took from `dir` just now. It must be over before the next one is
-    /// there: ending it unmounts what is at its place.
-    fn make_way(&mut self, dir: &Path) -> Result<()> {
-        let listed = mounts::list()?;
-        let gone = |old: &larder_fuse::Mounted| listed.iter().all(|mount| mount.dir != old.mountpoint());
-        let old = self.mounts.iter().position(|(mounted_at, old)| mounted_at == dir && gone(old));
-        if let Some(index) = old {
-            let (_, old) = self.mounts.remove(index);
-            old.wait(Some(END_WAIT));
+    /// The one at `dir`, which may be given without links.
+    fn position(&self, dir: &Path) -> Option<usize> {
+        self.mounts.iter().position(|(given, mounted)| given == dir || mounted.mountpoint() == dir)
+    }
+
+    /// Says whether one at `dir` is leaving.
+    fn leaves(&self, dir: &Path) -> bool {
+        self.leaving.iter().any(|leaving| leaving == dir)
+    }
+}
+
+/// A mount that is being taken away; the process lasts as long as this.
+struct Leaving<'a> {
+    mounts: &'a Mounts,
+    dir: PathBuf,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        let mut held = self.mounts.held.lock();
+        if let Some(index) = held.leaving.iter().position(|dir| *dir == self.dir) {
+            held.leaving.remove(index);
         }
-        Ok(())
+        drop(held);
+        self.mounts.gone.notify_all();
     }
 }
 
@@ -81,28 +102,52 @@ impl Mounts {
     /// to end; those of mount(2).
     pub fn add(&self, drive: &Arc<Drive>, source: &Path, dir: &Path, options: &[String]) -> Result<()> {
         let options = parsed(source, options)?;
-        let mut held = self.0.lock();
+        let mut held = self.held.lock();
+        self.make_way(&mut held, dir)?;
         if held.ending {
             return Err(Error::conflict("the process that has the drive open is about to end"));
         }
-        held.make_way(dir)?;
         let mounted = larder_fuse::spawn(drive, dir, &options)?;
         held.mounts.push((dir.to_path_buf(), mounted));
         Ok(())
     }
 
+    /// Waits for the end of a mount that somebody took from `dir` just now. It must be over before the next one is
+    /// there: ending it unmounts what is at its place.
+    fn make_way(&self, held: &mut MutexGuard<'_, Held>, dir: &Path) -> Result<()> {
+        let listed = mounts::list()?;
+        let gone = |old: &Mounted| listed.iter().all(|mount| mount.dir != old.mountpoint());
+        if let Some(index) = held.position(dir).filter(|index| gone(&held.mounts[*index].1)) {
+            let (leaving, old) = self.take(held, index);
+            MutexGuard::unlocked(held, || {
+                old.wait(Some(END_WAIT));
+                drop(old);
+                drop(leaving);
+            });
+        }
+        self.gone.wait_while(held, |held| held.leaves(dir));
+        Ok(())
+    }
+
+    /// Takes one out, to be unmounted without the lock: it may take a while, and `status` should answer meanwhile.
+    fn take(&self, held: &mut Held, index: usize) -> (Leaving<'_>, Mounted) {
+        let (dir, mounted) = held.mounts.remove(index);
+        held.leaving.push(dir.clone());
+        (Leaving { mounts: self, dir }, mounted)
+    }
+
     /// Where they are.
     pub fn list(&self) -> Vec<PathBuf> {
-        let mut held = self.0.lock();
+        let mut held = self.held.lock();
         held.drop_ended();
         held.mounts.iter().map(|(dir, _)| dir.clone()).collect()
     }
 
-    /// Says whether none is left; then none is added any more.
+    /// Says whether none is left, and none is leaving; then none is added any more.
     pub fn end_if_none(&self) -> bool {
-        let mut held = self.0.lock();
+        let mut held = self.held.lock();
         held.drop_ended();
-        held.ending |= held.mounts.is_empty();
+        held.ending |= held.mounts.is_empty() && held.leaving.is_empty();
         held.ending
     }
 
@@ -111,28 +156,38 @@ impl Mounts {
     /// # Errors
     /// Those of committing what was written.
     pub fn remove(&self, dir: &Path) -> Result<bool> {
-        let mut held = self.0.lock();
-        let Some(index) = held.mounts.iter().position(|(mounted_at, _)| mounted_at == dir) else {
-            return Ok(false);
+        let mut held = self.held.lock();
+        let Some(index) = held.position(dir) else {
+            // Whoever takes it away hears how that went.
+            let left = held.leaves(dir);
+            self.gone.wait_while(&mut held, |held| held.leaves(dir));
+            return Ok(left);
         };
-        let (_, mounted) = held.mounts.remove(index);
-        // Not under the lock: it may take a while, and `status` should answer meanwhile.
+        let (_leaving, mounted) = self.take(&mut held, index);
         drop(held);
         mounted.unmount().map(|()| true)
     }
 
-    /// Unmounts all of them, and takes no more; what was written is committed.
-    pub fn end(&self) {
-        let mounts = {
-            let mut held = self.0.lock();
-            held.ending = true;
-            std::mem::take(&mut held.mounts)
-        };
-        for (dir, mounted) in mounts {
-            if let Err(error) = mounted.unmount() {
-                tracing::error!(dir = %dir.display(), %error, "unmounting");
-            }
+    /// Unmounts all of them, and takes no more; returns when what was written through any of them is committed.
+    ///
+    /// # Errors
+    /// The first of committing; the other mounts end all the same.
+    pub fn end(&self) -> Result<()> {
+        let mut held = self.held.lock();
+        held.ending = true;
+        let mut outcome = Ok(());
+        while !held.mounts.is_empty() {
+            let (leaving, mounted) = self.take(&mut held, 0);
+            let ended = MutexGuard::unlocked(&mut held, || {
+                let ended = mounted.unmount();
+                drop(leaving);
+                ended
+            });
+            outcome = outcome.and(ended);
         }
+        // A command may have begun to take one away.
+        self.gone.wait_while(&mut held, |held| !held.leaving.is_empty());
+        outcome
     }
 }
 

@@ -26,6 +26,18 @@ pub fn list() -> Result<Vec<Mounted>> {
     Ok(parse(&table))
 }
 
+/// Finds the newest mount at `dir`, which may lead there through links.
+///
+/// # Errors
+/// Those of reading the mounts.
+pub fn at(dir: &Path) -> Result<Option<Mounted>> {
+    let mut listed = list()?;
+    listed.reverse();
+    let find = |dir: &Path| listed.iter().find(|mount| mount.dir == dir).cloned();
+    // The table has it without links. A mount point itself is not asked: its server may not answer.
+    Ok(find(dir).or_else(|| find(&dir.canonicalize().ok()?)))
+}
+
 fn parse(table: &[u8]) -> Vec<Mounted> {
     let mount = |line: &[u8]| {
         let mut fields = line.split(|byte| *byte == b' ');

@@ -22,11 +22,16 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// Threads for blocking work: uploads, hashes and commands each hold one.
 const BLOCKING_THREADS: usize = 256;
 /// How often a process that only mounts looks whether its mount is still there.
 const MOUNT_CHECK: Duration = Duration::from_millis(200);
+/// At the end commands under way may take so long.
+const COMMANDS_WAIT: Duration = Duration::from_secs(10);
+/// An answer takes no longer, once the command is carried out.
+const ANSWER_WAIT: Duration = Duration::from_secs(2);
 /// What is left of the runtime at the end may take so long.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
@@ -163,14 +168,15 @@ async fn open_door(
 struct Tasks {
     stop: watch::Sender<bool>,
     listening: Option<JoinHandle<()>>,
+    commands: JoinHandle<()>,
     others: Vec<JoinHandle<()>>,
 }
 
 impl Tasks {
     fn start(door: Option<Door>, socket: UnixListener, operator: Arc<Operator>) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let mut others = vec![tokio::spawn(control::run(socket, operator.clone()))];
-        others.push(tokio::spawn(collect_daily(operator.clone())));
+        let commands = tokio::spawn(control::run(socket, operator.clone(), stopped.clone()));
+        let mut others = vec![tokio::spawn(collect_daily(operator.clone()))];
         others.push(tokio::spawn(checkpoint_in_time(operator.clone())));
         if let Some(period) = notify::watchdog_period() {
             others.push(tokio::spawn(watchdog(period, operator)));
@@ -183,27 +189,37 @@ impl Tasks {
             others.push(tokio::spawn(limiter.run()));
             tokio::spawn(Listening { listener, tls, web, shapers, metrics }.run(stopped))
         });
-        Self { stop, listening, others }
+        Self { stop, listening, commands, others }
     }
 
-    /// Lets requests under way end, then stops everything else.
-    async fn end(self) {
+    /// Lets requests and commands under way end, unmounts, then stops everything else.
+    async fn end(self, operator: Arc<Operator>) -> Result<()> {
+        let Self { stop, listening, mut commands, others } = self;
+        let commands_end = Instant::now() + COMMANDS_WAIT;
         // An error says that nobody listens any more.
-        let _ = self.stop.send(true);
-        if let Some(listening) = self.listening {
+        let _ = stop.send(true);
+        if let Some(listening) = listening {
             let _ = listening.await;
         }
-        for task in self.others {
+        let mounts_end = move || operator.mounts().map_or(Ok(()), Mounts::end);
+        let unmounted = tokio::task::spawn_blocking(mounts_end).await;
+        // After the mounts, as a command may be waiting for the end of one.
+        let commands_end = commands_end.max(Instant::now() + ANSWER_WAIT);
+        if tokio::time::timeout_at(commands_end, &mut commands).await.is_err() {
+            tracing::warn!("commands did not end in time; they are cut");
+            commands.abort();
+        }
+        for task in others {
             task.abort();
             let _ = task.await;
         }
+        unmounted.unwrap_or_else(|_| Err(Error::corrupt("unmounting failed")))
     }
 }
 
 /// Drops what is too old and not referred to, once a day.
 async fn collect_daily(operator: Arc<Operator>) {
-    let mut days =
-        tokio::time::interval_at(tokio::time::Instant::now() + FIRST_COLLECTION, COLLECTION_PERIOD);
+    let mut days = tokio::time::interval_at(Instant::now() + FIRST_COLLECTION, COLLECTION_PERIOD);
     loop {
         days.tick().await;
         let operator = operator.clone();
@@ -286,15 +302,11 @@ fn reload(tls: Option<&Tls>) {
 async fn end(tasks: Tasks, operator: Arc<Operator>) -> Result<()> {
     notify::notify("STOPPING=1");
     operator.opened().maintenance.hurry();
-    let socket = control::socket_path(operator.opened().data());
-    tasks.end().await;
-    // While the lock of the data directory is held: afterwards the socket there may be a successor's.
-    let _ = std::fs::remove_file(socket);
-    let closing = tokio::task::spawn_blocking(move || {
-        if let Some(mounts) = operator.mounts() {
-            mounts.end();
-        }
-        operator.opened().close()
-    });
-    closing.await.unwrap_or_else(|_| Err(Error::corrupt("closing the store failed")))
+    let unmounted = tasks.end(operator.clone()).await;
+    if let Err(error) = &unmounted {
+        tracing::error!(%error, "unmounting");
+    }
+    let closing = tokio::task::spawn_blocking(move || operator.opened().close());
+    let closed = closing.await.unwrap_or_else(|_| Err(Error::corrupt("closing the store failed")));
+    unmounted.and(closed)
 }

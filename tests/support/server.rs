@@ -52,6 +52,13 @@ impl Speaking {
         self.lines.recv_timeout(Duration::from_secs(limit_s)).expect("a line in time")
     }
 
+    /// Returns how it ended, once it has.
+    #[track_caller]
+    pub fn ended(mut self) -> ExitStatus {
+        let ended = self.ended.take().expect("taken once").recv_timeout(STOPPED_WITHIN);
+        ended.expect("it ends when told to").expect("a child can be waited for")
+    }
+
     fn end(&mut self) {
         if let Some(ended) = self.ended.take()
             && ended.try_recv().is_err()
@@ -284,9 +291,8 @@ impl Server {
 
     /// Returns how it ended, once it has.
     #[track_caller]
-    pub fn ended(mut self) -> ExitStatus {
-        let ended = self.process.ended.take().expect("taken once").recv_timeout(STOPPED_WITHIN);
-        let status = ended.expect("the server ends when told to").expect("a child can be waited for");
+    pub fn ended(self) -> ExitStatus {
+        let status = self.process.ended();
         assert!(status.success(), "the server ended with {status}");
         status
     }
