@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 /// Connections at a time.
@@ -27,6 +27,8 @@ const HEADER_READ: Duration = Duration::from_secs(30);
 const HEADER_MAX_BYTES: usize = crate::framing::HEAD_MAX_BYTES;
 /// Fields of a head.
 const HEADERS_MAX: usize = 100;
+/// At shutdown a connection on which nothing was asked so far has so long to begin.
+const FIRST_REQUEST: Duration = Duration::from_secs(2);
 /// At shutdown requests under way may take so long to end.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Wait after accept(2) failed, as when file descriptors run out.
@@ -49,45 +51,53 @@ pub struct Listening {
 impl Listening {
     /// Serves until `stop` says so, then lets requests under way end.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        let Self { listener, tls, web, shapers, metrics } = self;
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut connections = JoinSet::new();
-        loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
-                _ = stop.wait_for(|stop| *stop) => break,
-            };
+        let told = stop.clone();
+        let mut serve = |socket, peer| {
             while connections.try_join_next().is_some() {}
-            let (socket, peer) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(%error, "accept");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
             let Ok(place) = places.clone().try_acquire_owned() else {
-                self.metrics.refused.fetch_add(1, Ordering::Relaxed);
-                continue;
+                metrics.refused.fetch_add(1, Ordering::Relaxed);
+                return;
             };
-            let connection = Connection {
-                peer,
-                web: self.web.clone(),
-                shapers: self.shapers.clone(),
-                metrics: self.metrics.clone(),
-                stop: stop.clone(),
-            };
-            let tls = self.tls.as_ref().map(|tls| tls.acceptor());
+            let (web, shapers, metrics) = (web.clone(), shapers.clone(), metrics.clone());
+            let connection = Connection { peer, web, shapers, metrics, stop: told.clone() };
+            let tls = tls.as_ref().map(|tls| tls.acceptor());
             connections.spawn(async move {
                 let _place = place;
                 connection.accept(socket, tls).await;
             });
+        };
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            match accepted {
+                Ok((socket, peer)) => serve(socket, peer),
+                Err(error) => {
+                    tracing::warn!(%error, "accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
         }
-        drop(self.listener);
+        waiting(listener).into_iter().for_each(|(socket, peer)| serve(socket, peer));
         let drained = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             tracing::warn!("requests did not end in time; they are cut");
         }
     }
+}
+
+/// Closes a listening socket; returns the connections that the kernel had made and nobody had taken.
+fn waiting(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let Ok(listener) = listener.into_std() else { return Vec::new() };
+    let accepted = std::iter::from_fn(|| listener.accept().ok());
+    let ready = |(socket, peer): (std::net::TcpStream, _)| {
+        socket.set_nonblocking(true).and_then(|()| TcpStream::from_std(socket)).ok().zip(Some(peer))
+    };
+    accepted.take(CONNECTIONS_MAX).filter_map(ready).collect()
 }
 
 struct Connection {
@@ -119,7 +129,9 @@ impl Connection {
     async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self, socket: S) {
         let stream = Stream::new(socket, &self.shapers, self.metrics.clone(), true);
         let address = self.peer.ip();
+        let asked = Notify::new();
         let service = service_fn(|request| {
+            asked.notify_one();
             let web = self.web.clone();
             async move { Ok::<_, Infallible>(web.answer(request, address).await) }
         });
@@ -136,8 +148,15 @@ impl Connection {
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = stopped => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+                // A peer that never asked may be about to: hyper would close its connection without a look.
+                let first = tokio::time::timeout(FIRST_REQUEST, asked.notified());
+                tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    _ = first => {
+                        connection.as_mut().graceful_shutdown();
+                        connection.await
+                    }
+                }
             }
         };
         if let Err(error) = ended {

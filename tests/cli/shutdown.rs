@@ -32,6 +32,30 @@ fn upload_across_the_end(server: &Server, told: i32, path: &str, body: &[u8]) {
 }
 
 #[test]
+fn who_is_connected_already_is_answered() {
+    let place = Place::new();
+    let server = place.start();
+    // One that the server took before it was told to end, and maybe one that the kernel still holds for it.
+    let mut streams = [(); 2].map(|()| http::connect(server.address()).expect("a connection"));
+    signal(server.id(), libc::SIGTERM);
+    let deadline = Instant::now() + PATIENCE;
+    while TcpStream::connect(server.address()).is_ok() {
+        assert!(Instant::now() < deadline, "it goes on listening");
+    }
+    let head = format!("GET /healthz HTTP/1.1\r\nHost: {}\r\n\r\n", server.address());
+    for stream in &mut streams {
+        stream.get_mut().write_all(head.as_bytes()).expect("sent");
+    }
+    for stream in &mut streams {
+        let answer = http::read_answer(stream, false).expect("an answer");
+        assert!(answer.is_success(), "{} {}", answer.status, answer.text());
+    }
+    let answered = Instant::now();
+    assert!(server.ended().success());
+    assert!(answered.elapsed() < PATIENCE / 2, "it waits for more from those who were answered");
+}
+
+#[test]
 fn uploads_under_way_and_unsynced_writes_outlive_the_end() {
     if let Some(why) = lacking(true, &["fusermount3"]) {
         return skip(&why);
