@@ -46,14 +46,15 @@ impl Engine {
     }
 
     /// As [`Engine::await_room`], for a change of the catalog: that leaves what a checkpoint needs, and of the reserve
-    /// what a collection needs, unless it frees more than it takes.
+    /// what a collection needs, unless it frees more than it takes: the end of one version removes a key and sets the
+    /// totals.
     ///
     /// # Errors
     /// `NoSpace`; those of [`Engine::await_room`].
     pub fn await_room_for(&self, batch: &Batch) -> Result<()> {
         self.await_room()?;
         let removed = batch.edits.iter().filter(|(_, value)| value.is_none()).count();
-        let kept = if removed * 2 > batch.edits.len() { 0 } else { self.reserve.kept_for_collections() };
+        let kept = if removed * 2 >= batch.edits.len() { 0 } else { self.reserve.kept_for_collections() };
         if self.leaves_room(kept)? {
             return Ok(());
         }
