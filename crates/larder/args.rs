@@ -145,7 +145,11 @@ pub enum Command {
         rate: Option<String>,
     },
     /// Make the index again from the log
-    Rebuild,
+    Rebuild {
+        /// Go on without what damaged records of the log said, where no index has it either
+        #[arg(long)]
+        accept_loss: bool,
+    },
     /// Show how much is stored
     Stats,
     /// Look for what keeps Larder from working here

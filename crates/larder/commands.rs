@@ -225,7 +225,7 @@ impl Asked {
             Command::Status { path: None, .. } => Asked::plain(Request::Status { path: None }),
             Command::Gc => Asked::plain(Request::Gc),
             Command::Scrub { rate } => Asked::plain(Request::Scrub { rate }),
-            Command::Rebuild => Asked::plain(Request::Rebuild),
+            Command::Rebuild { accept_loss } => Asked::plain(Request::Rebuild { accept_loss }),
             Command::Stats => Asked::plain(Request::Stats),
             Command::Limit { down, up, window } => Asked::plain(Request::Limit { down, up, window }),
             Command::User { command } => Asked::user(command)?,

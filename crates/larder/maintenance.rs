@@ -6,7 +6,7 @@ use crate::clock::tick;
 use crate::data::Opened;
 use crate::pace::Maintenance;
 use crate::request::Progress;
-use larder_core::{ChunkId, NodeId, Result};
+use larder_core::{ChunkId, Kind, NodeId, Result};
 use larder_policy::{Rate, Tick};
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -70,18 +70,34 @@ impl Opened {
     /// Those of the store.
     pub fn collect(&self, progress: &dyn Fn(Progress)) -> Result<Value> {
         let _turn = self.maintenance.turn();
+        // Before the purge too: what seems deleted may have come back in a record that could not be read.
+        self.store.check_complete()?;
         let before = self.store.stats()?;
-        let purged = self.drive.purge_history()?;
+        let purged = match self.drive.purge_history() {
+            Err(error) if error.kind() == Kind::NoSpace => {
+                tracing::warn!(%error, "history is not purged; chunks that nothing refers to are dropped all the same");
+                0
+            }
+            purged => purged?,
+        };
         let mut pacer = self.pacer("Collecting", None, progress)?;
         let mark = |live: larder_store::log::Mark<'_>| self.catalog.mark(&*self.store, |id| live(id));
         let gone = self.store.collect(mark, &mut |bytes| pacer.step(bytes))?;
         let after = self.store.stats()?;
+        if gone.unread_pages > 0 {
+            let pages = gone.unread_pages;
+            tracing::warn!(
+                pages,
+                "no chunk was dropped: pages that list chunks cannot be read; `larder scrub` names the files"
+            );
+        }
         Ok(json!({
             "purged_versions": purged,
             "chunks": gone.chunks,
             "chunk_bytes": gone.chunk_bytes,
             "segments": gone.segments,
             "moved_bytes": gone.moved_bytes,
+            "unread_pages": gone.unread_pages,
             "freed_bytes": before.log_bytes.saturating_sub(after.log_bytes),
         }))
     }
@@ -107,6 +123,8 @@ impl Opened {
             "damaged_chunks": damaged.len(),
             "unreadable_chunks": found.unreadable,
             "damaged_records": found.damaged_records,
+            "restated": found.restated,
+            "lost": found.lost,
             "damaged": paths,
         }))
     }
@@ -122,15 +140,15 @@ impl Opened {
         }
     }
 
-    /// Makes the index again from the log.
+    /// Makes the index again from the log; with `accept_loss` also where that has less than the index.
     ///
     /// # Errors
     /// Those of the store.
-    pub fn rebuild(&self, progress: &dyn Fn(Progress)) -> Result<Value> {
+    pub fn rebuild(&self, accept_loss: bool, progress: &dyn Fn(Progress)) -> Result<Value> {
         let _turn = self.maintenance.turn();
         progress(Progress { what: "Rebuilding the index".into(), ..Progress::default() });
         let started = tick();
-        self.store.rebuild()?;
+        if accept_loss { self.store.rebuild_accepting_loss() } else { self.store.rebuild() }?;
         let took_ms = u64::try_from(tick().since(started).as_millis()).unwrap_or(u64::MAX);
         Ok(json!({ "chunks": self.store.stats()?.chunks, "took_ms": took_ms }))
     }

@@ -69,7 +69,7 @@ impl Operator {
             }
             Request::Gc => self.opened.collect(progress),
             Request::Scrub { rate } => self.opened.scrub(rate.as_deref(), progress),
-            Request::Rebuild => self.opened.rebuild(progress),
+            Request::Rebuild { accept_loss } => self.opened.rebuild(accept_loss, progress),
             Request::Stats => self.opened.stats(),
             Request::Limit { down, up, window } => {
                 self.limit(down.as_deref(), up.as_deref(), window.as_deref())

@@ -39,7 +39,10 @@ pub enum Request {
         rate: Option<String>,
     },
     /// Make the index again.
-    Rebuild,
+    Rebuild {
+        /// Whatever the log lacks.
+        accept_loss: bool,
+    },
     /// How much is stored.
     Stats,
     /// Show or change limits.

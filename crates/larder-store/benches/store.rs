@@ -189,7 +189,7 @@ fn collect(folder: &Path) {
                 mark(&ChunkId::of(noise.numbered(i, CHUNK_BYTES)));
                 kept += 1;
             }
-            Ok(())
+            Ok(0)
         },
         &mut |_| (),
     );

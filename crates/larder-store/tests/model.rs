@@ -106,7 +106,7 @@ fn run(steps: Vec<Step>) {
             }
             Step::Checkpoint => store.checkpoint().expect("written"),
             Step::Rebuild => store.rebuild().expect("rebuilt"),
-            Step::Collect => drop(store.collect(|_| Ok(()), &mut |_| ()).expect("collected")),
+            Step::Collect => drop(store.collect(|_| Ok(0), &mut |_| ()).expect("collected")),
             Step::Close | Step::LoseIndex => {
                 store.close().expect("closed");
                 drop(store);

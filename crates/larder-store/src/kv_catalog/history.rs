@@ -5,7 +5,7 @@ use super::{KvCatalog, PAGE, keys};
 use crate::catalog::{Deleted, OldVersion, Op};
 use crate::chunks::ChunkStore;
 use crate::kv::Kv;
-use larder_core::{ChunkId, Error, Head, Kind, Name, Node, NodeId, Result, Timestamp, manifest};
+use larder_core::{ChunkId, Error, Head, Name, Node, NodeId, Result, Timestamp, manifest};
 
 /// Keys of history that has ended; looked for before the commit takes its lock, as that reads all of the history.
 #[derive(Default)]
@@ -71,26 +71,28 @@ impl<K: Kv> KvCatalog<K> {
     ///
     /// A chunk that the catalog refers to when this begins is reported however commits go on meanwhile: nodes are
     /// read before versions, and content moves from a node to its versions, never back. History must not be purged
-    /// meanwhile; chunks referred to since are held by leases. Pages that scrub found damaged are passed over.
+    /// meanwhile; chunks referred to since are held by leases. Pages that scrub set aside and that cannot be read are
+    /// passed over and counted: where there are any, chunks that were not reported may be referred to.
     ///
     /// # Errors
     /// Those of the index and of reading other pages.
-    pub fn mark(&self, chunks: &dyn ChunkStore, mut live: impl FnMut(&ChunkId)) -> Result<()> {
+    pub fn mark(&self, chunks: &dyn ChunkStore, mut live: impl FnMut(&ChunkId)) -> Result<u64> {
+        let mut unread = 0;
         self.each(b"n", |_, value| {
             if let Some(head) = keys::decode::<Node>(value)?.head() {
-                mark_head(head, chunks, &mut live)?;
+                unread += mark_head(head, chunks, &mut live)?;
             }
             Ok(true)
         })?;
         for prefix in [b"v", b"w"] {
             self.each(prefix, |_, value| {
                 if let Some(head) = keys::decode::<OldVersion>(value)?.node.head() {
-                    mark_head(head, chunks, &mut live)?;
+                    unread += mark_head(head, chunks, &mut live)?;
                 }
                 Ok(true)
             })?;
         }
-        Ok(())
+        Ok(unread)
     }
 
     /// Returns the nodes, deleted ones too, whose content or old content `refers` accepts: those that use a chunk.
@@ -127,8 +129,9 @@ impl<K: Kv> KvCatalog<K> {
     }
 }
 
-fn mark_head(head: &Head, chunks: &dyn ChunkStore, live: &mut impl FnMut(&ChunkId)) -> Result<()> {
-    let mut level = head.extents.clone();
+/// Returns how many pages could not be read and were set aside.
+fn mark_head(head: &Head, chunks: &dyn ChunkStore, live: &mut impl FnMut(&ChunkId)) -> Result<u64> {
+    let (mut level, mut unread) = (head.extents.clone(), 0);
     for depth in (0..=head.depth).rev() {
         level.iter().filter(|extent| !extent.id.is_hole()).for_each(|extent| live(&extent.id));
         if depth > 0 {
@@ -136,11 +139,10 @@ fn mark_head(head: &Head, chunks: &dyn ChunkStore, live: &mut impl FnMut(&ChunkI
             for page in &level {
                 match chunks.get(&page.id) {
                     Ok(bytes) => manifest::decode(&bytes, &mut below)?,
-                    // Scrub set it aside: nobody can read what it lists, and a writer who puts it again puts that too.
-                    Err(error)
-                        if error.kind() == Kind::Corrupt && !chunks.missing(&[page.id])?.is_empty() =>
-                    {
-                        tracing::warn!(page = %page.id, "what a damaged page of a manifest lists is not held");
+                    // Scrub set it aside; it may be readable again some day, so what it lists must not go.
+                    Err(error) if !chunks.missing(&[page.id])?.is_empty() => {
+                        tracing::warn!(page = %page.id, %error, "a page of a manifest cannot be read");
+                        unread += 1;
                     }
                     Err(error) => return Err(error),
                 }
@@ -148,7 +150,7 @@ fn mark_head(head: &Head, chunks: &dyn ChunkStore, live: &mut impl FnMut(&ChunkI
             level = below;
         }
     }
-    Ok(())
+    Ok(unread)
 }
 
 impl<K: Kv> Txn<'_, K> {

@@ -70,7 +70,7 @@ impl Engine {
             }
             (tables.frozen.clone().unwrap_or_default(), tables.frozen_end)
         };
-        let sealed = matches!(superblock.index, IndexState::Sealed(_));
+        let sealed = matches!(superblock.index, IndexState::Sealed(_)) && !self.is_doubtful();
         if frozen.is_empty() && sealed && superblock.checkpoint == end {
             self.tables.write().frozen = None;
             return Ok(());
@@ -79,7 +79,7 @@ impl Engine {
         // The index must never know more than the log: after a power cut the log decides.
         self.appender.wait_durable(end)?;
         let mut next = *superblock;
-        next.index = IndexState::Applying;
+        next.index = if self.is_doubtful() { IndexState::Lost } else { IndexState::Applying };
         next.generation += 1;
         self.disk.replace(superblock::NAME, &next.encode())?;
         *superblock = next;
@@ -88,13 +88,20 @@ impl Engine {
             return Err(error);
         }
         let hash = index::fingerprint(index.folder());
-        next.index = IndexState::Sealed(hash.ok_or_else(|| Error::corrupt("the index has no files"))?);
+        let sealed = IndexState::Sealed(hash.ok_or_else(|| Error::corrupt("the index has no files"))?);
+        next.index = if self.is_doubtful() { IndexState::Lost } else { sealed };
         next.checkpoint = end;
         self.disk.replace(superblock::NAME, &next.encode())?;
         *superblock = next;
         self.tables.write().frozen = None;
         self.reserve.renew();
         Ok(())
+    }
+
+    /// Says whether the next start has to make the index again: it failed, or lacks what damaged records hold.
+    fn is_doubtful(&self) -> bool {
+        let work = self.work.lock();
+        work.index_lost || work.incomplete.is_some()
     }
 
     /// Notes that the index must be made again; what it holds is served as long as it can be read.

@@ -31,6 +31,8 @@ pub struct Collected {
     pub segment_bytes: u64,
     /// Bytes of use that were moved out of them.
     pub moved_bytes: u64,
+    /// Pages of manifests that could not be read: while there are any, no chunk goes, for they may list it.
+    pub unread_pages: u64,
 }
 
 /// How fast maintenance may go: called with the bytes that it has just read, it returns when the next may be read.
@@ -49,22 +51,26 @@ impl Drop for Sweep<'_> {
 }
 
 impl Engine {
-    /// Drops every chunk that `mark` does not mark and no lease holds, then compacts.
+    /// Drops every chunk that `mark` does not mark and no lease holds, unless that returns a number of pages that it could
+    /// not read, then compacts.
     ///
     /// # Errors
-    /// Those of `mark`: then nothing went; those of the disk: then what was done so far stays done.
-    pub fn collect(&self, mark: impl FnOnce(Mark<'_>) -> Result<()>, pace: Pace<'_>) -> Result<Collected> {
-        let _turn = self.maintenance.lock();
+    /// `Corrupt` where the index lacks something; those of `mark`: then nothing went; those of the disk: then what was
+    /// done so far stays done.
+    pub fn collect(&self, mark: impl FnOnce(Mark<'_>) -> Result<u64>, pace: Pace<'_>) -> Result<Collected> {
+        let _turn = self.turn();
+        self.check_complete()?;
         let mut collected = Collected::default();
         let used = {
             self.leases.begin_sweep();
             let _sweep = Sweep(self);
             let mut alive = Vec::new();
-            mark(&mut |id| alive.push(id.prefix()))?;
+            collected.unread_pages = mark(&mut |id| alive.push(id.prefix()))?;
             alive.sort_unstable();
             alive.dedup();
-            self.sweep(QUARANTINED, &alive, &mut Collected::default())?;
-            self.sweep(CHUNK, &alive, &mut collected)?
+            let alive = (collected.unread_pages == 0).then_some(alive.as_slice());
+            self.sweep(QUARANTINED, alive, &mut Collected::default())?;
+            self.sweep(CHUNK, alive, &mut collected)?
         };
         let head = self.appender.end().segment();
         let mut victims = Vec::new();
@@ -83,8 +89,17 @@ impl Engine {
         Ok(collected)
     }
 
-    /// Drops the entries of `kind` that are not in `alive`; returns the bytes in use by segment.
-    fn sweep(&self, kind: u8, alive: &[u64], collected: &mut Collected) -> Result<BTreeMap<u32, u64>> {
+    /// Drops the entries of `kind` that are not in `alive`, none where that is not known; returns the bytes in use by
+    /// segment.
+    fn sweep(
+        &self,
+        kind: u8,
+        alive: Option<&[u64]>,
+        collected: &mut Collected,
+    ) -> Result<BTreeMap<u32, u64>> {
+        let is_dead = |id: &ChunkId| {
+            alive.is_some_and(|alive| alive.binary_search(&id.prefix()).is_err()) && !self.leases.holds(id)
+        };
         let mut used = BTreeMap::new();
         let mut after: Option<Vec<u8>> = None;
         loop {
@@ -94,7 +109,7 @@ impl Engine {
             let mut dead = Vec::new();
             for (key, slot) in page {
                 let id = slot::chunk_of(&key)?;
-                if alive.binary_search(&id.prefix()).is_err() && !self.leases.holds(&id) {
+                if is_dead(&id) {
                     dead.push((id, key, slot));
                 } else if let Slot::Chunk(location) = Slot::decode(&slot)? {
                     let bytes = HEADER_BYTES as u64 + u64::from(location.stored_len);
@@ -139,11 +154,18 @@ impl Engine {
 
     /// Moves what is of use out of segment `number` and deletes it, where that frees enough.
     fn compact(&self, number: u32, collected: &mut Collected, pace: Pace<'_>) -> Result<()> {
+        if self.kept.lock().contains(&number) {
+            return Ok(());
+        }
         let size = self.segments.file(number)?.len()?;
         let oldest = self.segments.numbers().first() == Some(&number);
         let moved = match self.used_bytes(number, oldest, pace)? {
             Some(used) if used * 100 / size.max(1) >= COMPACT_BELOW_PERCENT => return Ok(()),
-            Some(_) => self.move_used(number, oldest, pace)?,
+            Some(_) => self.move_used(number, oldest, pace)?.or_else(|| {
+                // What was moved out of it would be moved again by each collection.
+                self.kept.lock().insert(number);
+                None
+            }),
             None => None,
         };
         let Some(moved) = moved else {

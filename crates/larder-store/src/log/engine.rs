@@ -18,6 +18,7 @@ use crate::chunks::Leases;
 use crate::kv::{Batch, Pair};
 use larder_core::{Error, Kind, Result, Timestamp};
 use parking_lot::{Condvar, Mutex, RwLock};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -43,6 +44,9 @@ pub struct Engine {
     pub work_changed: Condvar,
     /// Collecting, scrubbing and rebuilding take turns.
     pub maintenance: Mutex<()>,
+    /// Segments that no collection tries to move again before a scrub: what of them can be moved was, and the rest
+    /// cannot be read.
+    pub kept: Mutex<BTreeSet<u32>>,
     /// The index was made again when the store was opened.
     pub rebuilt: bool,
 }
@@ -56,6 +60,8 @@ pub struct Work {
     pub rebuild: bool,
     /// The index failed and was not made again yet, whether or not that was tried.
     pub index_lost: bool,
+    /// The index was made from a log with these holes, and lacks what they held.
+    pub incomplete: Option<String>,
     /// The store is being closed.
     pub closing: bool,
     /// When a checkpoint was last asked for because of the time.
@@ -216,7 +222,12 @@ impl Engine {
     }
 
     fn long_value(&self, key: &[u8], location: Location) -> Result<Vec<u8>> {
-        let stored = self.segments.payload(location.position, location.stored_len)?;
+        let stored = self.segments.payload(location.position, location.stored_len);
+        // Its segment is gone: that is damage, not absence.
+        let stored = stored.map_err(|error| match error.kind() {
+            Kind::NotFound => Error::corrupt(format!("record {}", location.position)).because(error),
+            _ => error,
+        })?;
         let plain = self.codec.decode_meta(location.flags, stored)?;
         match edits::decode(&plain)?.edits.as_slice() {
             [(found, Some(value))] if *found == key => Ok(value.to_vec()),

@@ -73,6 +73,16 @@ impl Index {
         }
     }
 
+    /// Deletes it. Its folder stays, empty, so that none gets its number again: sled may write there for a while.
+    pub fn abandon(self) {
+        let folder = self.folder.clone();
+        drop(self);
+        let emptied = std::fs::remove_dir_all(&folder).and_then(|()| std::fs::create_dir(&folder));
+        if let Err(error) = emptied {
+            tracing::warn!(%error, "cannot delete an index that is not used");
+        }
+    }
+
     /// Where its files are.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -139,9 +149,11 @@ impl Index {
     }
 }
 
-/// The folder of the newest index below `root`.
-pub fn newest(root: &Path) -> Option<PathBuf> {
-    numbers(root).into_iter().max().map(|number| root.join(format!("{number:08}")))
+/// The folders of the indexes below `root`, newest first.
+pub fn newest_first(root: &Path) -> Vec<PathBuf> {
+    let mut numbers = numbers(root);
+    numbers.sort_unstable_by(|a, b| b.cmp(a));
+    numbers.into_iter().map(|number| root.join(format!("{number:08}"))).collect()
 }
 
 /// Makes sled's files durable: its own flush is sync_file_range(2).

@@ -14,6 +14,7 @@ mod disk;
 mod edits;
 mod engine;
 mod feed;
+mod holes;
 mod index;
 mod moving;
 mod position;
@@ -112,15 +113,26 @@ impl LogStore {
     }
 
     /// Drops every chunk that `mark` does not mark and no lease holds, and compacts segments that hold little of
-    /// use. Reads and writes go on meanwhile.
+    /// use. Where `mark` returns that it could not read some pages of manifests, no chunk goes. Reads and writes go on
+    /// meanwhile.
     ///
     /// # Errors
-    /// Those of `mark`: then nothing went; those of the disk: then what was done so far stays done.
-    pub fn collect(&self, mark: impl FnOnce(Mark<'_>) -> Result<()>, pace: Pace<'_>) -> Result<Collected> {
+    /// Those of [`LogStore::check_complete`] and of `mark`: then nothing went; those of the disk: then what was done so
+    /// far stays done.
+    pub fn collect(&self, mark: impl FnOnce(Mark<'_>) -> Result<u64>, pace: Pace<'_>) -> Result<Collected> {
         self.engine.collect(mark, pace)
     }
 
+    /// Says whether the index has all that the log ever said: nothing may be dropped by an index that lacks something.
+    ///
+    /// # Errors
+    /// `Corrupt` where it was made from a log with damaged records, with what to do.
+    pub fn check_complete(&self) -> Result<()> {
+        self.engine.check_complete()
+    }
+
     /// Reads and checks everything. Damaged chunks are set aside: reading one answers `Corrupt`, putting it heals it.
+    /// What only other damaged records said is appended again from the index.
     ///
     /// # Errors
     /// Those of the index; reading errors count as damage.
@@ -131,9 +143,18 @@ impl LogStore {
     /// Makes the index again from the log, equal to what it was. Reads and writes go on meanwhile.
     ///
     /// # Errors
-    /// Those of the disk; then the old index stays in use.
+    /// `Corrupt` where the log has damaged records, as the index in use may have what they said; those of the disk. Then
+    /// the old index stays in use.
     pub fn rebuild(&self) -> Result<()> {
-        self.engine.rebuild()
+        self.engine.rebuild(false)
+    }
+
+    /// Makes the index again from what the log still has, and takes that for all there is from now on.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn rebuild_accepting_loss(&self) -> Result<()> {
+        self.engine.rebuild(true)
     }
 
     /// Counts what the store holds; reads the whole index.

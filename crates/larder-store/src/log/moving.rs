@@ -14,9 +14,10 @@ use crate::kv::Batch;
 use larder_core::Result;
 
 /// Edits are moved in batches of about this size, each under one lock.
-const MOVE_BATCH_BYTES: usize = 64 << 10;
+pub const MOVE_BATCH_BYTES: usize = 64 << 10;
 
-type OwnedEdit = (Vec<u8>, Option<Vec<u8>>);
+/// An [`Edit`] of its own.
+pub type OwnedEdit = (Vec<u8>, Option<Vec<u8>>);
 
 impl Engine {
     /// Returns how many bytes of segment `number` are of use, about; `None` where it is damaged or cannot be read.
@@ -139,7 +140,11 @@ impl Engine {
         Ok(moved.record_bytes().into())
     }
 
-    fn move_edits(&self, waiting: Vec<(Location, OwnedEdit)>) -> Result<u64> {
+    /// Appends the edits that the index still has again, each with the place of its record; returns the bytes.
+    ///
+    /// # Errors
+    /// `NoSpace` and others of the disk and the index.
+    pub fn move_edits(&self, waiting: Vec<(Location, OwnedEdit)>) -> Result<u64> {
         if waiting.is_empty() {
             return Ok(0);
         }

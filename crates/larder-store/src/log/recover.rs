@@ -8,6 +8,7 @@ use super::checked::Checked;
 use super::codec::{Codec, NO_KEY};
 use super::disk::Disk;
 use super::engine::{Engine, Work};
+use super::holes;
 use super::index::{self, Index};
 use super::position::Position;
 use super::record::{Format, HEADER_BYTES};
@@ -22,6 +23,7 @@ use crate::chunks::Leases;
 use larder_core::{Error, Kind, Result};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::ops::Bound;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -44,8 +46,7 @@ pub fn recover(disk: Disk, settings: Settings, parts: &Parts) -> Result<Engine> 
     let settings = settings.on_disk_of(disk.free_bytes()?.1);
     let reserve = Reserve::open(disk.clone(), &settings)?;
     let segments = Arc::new(Segments::open(disk.clone(), Format { store_id: superblock.store_id })?);
-    let checkpoint = superblock.checkpoint;
-    let sync_failed = segments.sync_failed();
+    let (checkpoint, sync_failed) = (superblock.checkpoint, segments.sync_failed());
     if sync_failed {
         segments.read_anew(checkpoint.segment())?;
     }
@@ -64,9 +65,11 @@ pub fn recover(disk: Disk, settings: Settings, parts: &Parts) -> Result<Engine> 
     };
     let mut refill = Refill::new(&index, quarantined);
     refill.spill_at = rebuilt.then_some(settings.memtable_bytes);
-    let replayed = replay(&segments, &codec, from..Position::MAX, damage_at, |found| refill.take(found))?;
-    let (active, quarantined) = (refill.table, refill.quarantined);
+    let mut replayed = replay(&segments, &codec, from..Position::MAX, damage_at, |found| refill.take(found))?;
+    cut_torn_end(&segments, &mut replayed, checkpoint)?;
+    let (tables, quarantined) = (Tables { active: refill.table, ..Tables::default() }, refill.quarantined);
     tell(&replayed, rebuilt, from);
+    let incomplete = lacking(&replayed, &tables, &index)?;
     // A proper close says nothing of what was written behind it, and a full disk may keep a start from noting that it
     // wrote.
     let closed = superblock.clean && !replayed.damaged && replayed.end <= checkpoint;
@@ -83,7 +86,7 @@ pub fn recover(disk: Disk, settings: Settings, parts: &Parts) -> Result<Engine> 
     }
     segments.forget_failed_sync()?;
     let appender = Appender::open(segments.clone(), settings.segment_bytes, end, from.min(checkpoint))?;
-    let work = Work { checkpoint: if rebuilt { BEGIN } else { checkpoint }, ..Work::default() };
+    let work = Work { checkpoint: if rebuilt { BEGIN } else { checkpoint }, incomplete, ..Work::default() };
     Ok(Engine {
         settings,
         disk,
@@ -91,7 +94,7 @@ pub fn recover(disk: Disk, settings: Settings, parts: &Parts) -> Result<Engine> 
         appender,
         codec,
         checked: Checked::new(),
-        tables: RwLock::new(Tables { active, ..Tables::default() }),
+        tables: RwLock::new(tables),
         index: RwLock::new(Some(Arc::new(index))),
         superblock: Mutex::new(superblock),
         leases: Leases::default(),
@@ -100,6 +103,7 @@ pub fn recover(disk: Disk, settings: Settings, parts: &Parts) -> Result<Engine> 
         work: Mutex::new(work),
         work_changed: Condvar::new(),
         maintenance: Mutex::new(()),
+        kept: Mutex::default(),
         rebuilt,
     })
 }
@@ -157,19 +161,32 @@ fn trusted(
     superblock: &Superblock,
     same_boot: bool,
 ) -> Result<Option<(Index, bool)>> {
-    let Some(folder) = index::newest(&disk.path(index::FOLDER)) else { return Ok(None) };
-    let whole = match superblock.index {
-        IndexState::Sealed(hash) => same_boot || index::fingerprint(&folder) == Some(hash),
-        IndexState::Applying => same_boot,
-        IndexState::Lost => false,
-    };
-    if !whole || !folder.join("db").exists() {
-        return Ok(None);
+    // The newest is one that a rebuild had not finished, perhaps.
+    for folder in index::newest_first(&disk.path(index::FOLDER)) {
+        let whole = match superblock.index {
+            IndexState::Sealed(hash) => same_boot || index::fingerprint(&folder) == Some(hash),
+            IndexState::Applying => same_boot,
+            IndexState::Lost => false,
+        };
+        if !whole || !folder.join("db").exists() {
+            continue;
+        }
+        if !same_boot {
+            index::drop_snapshots(&folder);
+        }
+        if let Some(trusted) = fitting(&folder, settings, superblock)? {
+            return Ok(Some(trusted));
+        }
     }
-    if !same_boot {
-        index::drop_snapshots(&folder);
-    }
-    let opened = Index::open(&folder, settings.index_cache_bytes).and_then(|index| {
+    Ok(None)
+}
+
+/// The index in `folder`, if it is of the superblock's generation, and whether it has quarantined chunks.
+///
+/// # Errors
+/// `NoSpace`.
+fn fitting(folder: &Path, settings: &Settings, superblock: &Superblock) -> Result<Option<(Index, bool)>> {
+    let opened = Index::open(folder, settings.index_cache_bytes).and_then(|index| {
         let generation = index.generation()?;
         // A checkpoint that was writing has perhaps not come to its generation key.
         let applying = superblock.index == IndexState::Applying;
@@ -189,6 +206,38 @@ fn trusted(
             Ok(None)
         }
     }
+}
+
+/// Says where the log has holes that may hold what the index now lacks.
+fn lacking(replayed: &Replayed, tables: &Tables, index: &Index) -> Result<Option<String>> {
+    let known = |key: &[u8]| match tables.find(key) {
+        Some(slot) => Ok(slot.is_some()),
+        None => index.get(key).map(|slot| slot.is_some()),
+    };
+    let lacking = holes::told(&holes::unknown(replayed.holes.clone(), known)?);
+    if let Some(holes) = &lacking {
+        tracing::error!(%holes, "the index lacks what damaged records of the log hold; nothing is collected");
+    }
+    Ok(lacking)
+}
+
+/// Forgets the hole that a write left which the death of the process cut short: nothing of it was acknowledged.
+///
+/// # Errors
+/// `Unavailable` where it is a hole only because the disk cannot read it now: the log must not be cut there.
+fn cut_torn_end(segments: &Segments, replayed: &mut Replayed, checkpoint: Position) -> Result<()> {
+    let Some(last) = segments.numbers().last().copied() else { return Ok(()) };
+    let end = Position(Position::new(last, 0).0 + segments.file(last)?.len()?);
+    let Some(torn) = replayed.holes.pop_if(|hole| hole.start >= checkpoint && hole.end >= end) else {
+        return Ok(());
+    };
+    if replayed.unread >= torn.start {
+        return Err(Error::unavailable(format!(
+            "the end of the log, from {} on, cannot be read",
+            torn.start
+        )));
+    }
+    Ok(())
 }
 
 /// Cuts the log behind what counts, and says where it goes on.
@@ -232,7 +281,7 @@ fn boot_of(id: &str) -> [u8; 16] {
 }
 
 fn tell(replayed: &Replayed, rebuilt: bool, from: Position) {
-    let Replayed { end, damaged, chunks, batches } = replayed;
+    let Replayed { end, damaged, chunks, batches, .. } = replayed;
     if *damaged {
         tracing::warn!(%from, %end, "the log has records that are not whole; they were left out");
     }

@@ -9,7 +9,7 @@ use super::segments::Segments;
 use super::slot::{self, Location};
 use super::tables::Table;
 use super::walk::Walk;
-use larder_core::Result;
+use larder_core::{Error, Result};
 use std::ops::Range;
 
 /// What replay does where a record is not whole.
@@ -19,7 +19,12 @@ pub enum Damage {
     Ends,
     /// It is skipped up to the next whole header: nothing can be missing there but what went bad.
     Skipped,
+    /// As `Skipped`, but what the disk cannot read is an error: it may be able to the next time.
+    SkippedIfRead,
 }
+
+/// From the first byte of the log that could not be used to the next record. One that grows is another one.
+pub type Hole = Range<Position>;
 
 /// One edit that replay found.
 pub struct Found {
@@ -30,12 +35,16 @@ pub struct Found {
 }
 
 /// What a replay found besides the edits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Replayed {
     /// Behind the last record that counts.
     pub end: Position,
     /// Something behind the end, or between records, was left out.
     pub damaged: bool,
+    /// What was skipped.
+    pub holes: Vec<Hole>,
+    /// The last place that was skipped because the disk cannot read it.
+    pub unread: Position,
     /// CHUNK records.
     pub chunks: u64,
     /// Whole batches.
@@ -100,18 +109,6 @@ fn ends_before(
     Ok(predecessor_bytes > 0 && end > reached && ends(Position(end.0 - 1)))
 }
 
-/// What could be read. A block that cannot be is skipped like any other damage; where the log might end at it, it is an
-/// error, as it may be readable the next time.
-fn readable<T>(outcome: Result<Option<T>>, damage: Damage, at: Position) -> Result<Option<T>> {
-    match outcome {
-        Err(error) if damage == Damage::Skipped => {
-            tracing::warn!(%error, %at, "the log cannot be read");
-            Ok(None)
-        }
-        outcome => outcome,
-    }
-}
-
 impl<F: FnMut(Found) -> Result<()>> Replay<'_, F> {
     /// Returns whether the log ends in this segment.
     fn segment(&mut self, walk: &mut Walk, damage_at: &impl Fn(Position) -> Damage) -> Result<bool> {
@@ -120,17 +117,17 @@ impl<F: FnMut(Found) -> Result<()>> Replay<'_, F> {
         while !walk.at_end() && walk.position() < self.to {
             let at = walk.position();
             let damage = damage_at(at);
-            let mut header = readable(walk.header(), damage, at)?;
+            let mut header = self.readable(walk.header(), damage, at)?;
             let mut payload = Vec::new();
             if let Some(found) = &header
                 && (found.kind == RecordKind::Meta || damage == Damage::Ends)
             {
-                match readable(walk.payload(found), damage, at)? {
+                match self.readable(walk.payload(found), damage, at)? {
                     Some(bytes) => payload = bytes,
                     None if damage == Damage::Ends => header = None,
                     // The header is whole: behind it goes the next record, and this one's batch does not count.
                     None => {
-                        self.replayed.damaged = true;
+                        self.skipped(at..found.end());
                         walk.skip(found);
                         continue;
                     }
@@ -141,16 +138,31 @@ impl<F: FnMut(Found) -> Result<()>> Replay<'_, F> {
                     self.record(header, payload)?;
                     walk.skip(&header);
                 }
-                None => {
+                None if damage == Damage::Ends => {
                     self.replayed.damaged = true;
-                    if damage == Damage::Ends {
-                        return Ok(true);
+                    return Ok(true);
+                }
+                None => {
+                    if !walk.resync()? {
+                        self.readable(Err::<Option<()>, _>(Error::unavailable("skipped")), damage, at)?;
                     }
-                    walk.resync()?;
+                    self.skipped(at..walk.position());
                 }
             }
         }
         Ok(false)
+    }
+
+    /// What could be read. A block that cannot be is skipped like any other damage, unless it should be tried again.
+    fn readable<T>(&mut self, outcome: Result<Option<T>>, damage: Damage, at: Position) -> Result<Option<T>> {
+        match outcome {
+            Err(error) if damage == Damage::Skipped => {
+                tracing::warn!(%error, %at, "the log cannot be read");
+                self.replayed.unread = at;
+                Ok(None)
+            }
+            outcome => outcome,
+        }
     }
 
     fn record(&mut self, header: Header, payload: Vec<u8>) -> Result<()> {
@@ -172,12 +184,17 @@ impl<F: FnMut(Found) -> Result<()>> Replay<'_, F> {
                     parts.into_iter().try_for_each(|(header, payload)| self.part(&header, payload))?;
                     self.replayed.batches += 1;
                 } else {
-                    self.replayed.damaged = true;
+                    self.skipped(header.position..header.end());
                 }
                 self.replayed.end = header.end();
             }
         }
         Ok(())
+    }
+
+    fn skipped(&mut self, hole: Hole) {
+        self.replayed.damaged = true;
+        self.replayed.holes.push(hole);
     }
 
     fn part(&mut self, header: &Header, payload: Vec<u8>) -> Result<()> {

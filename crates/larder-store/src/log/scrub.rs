@@ -26,8 +26,12 @@ pub struct Scrubbed {
     pub damaged: Vec<ChunkId>,
     /// Chunks that could not be looked at for reasons of this machine's, such as too many open files.
     pub unreadable: u64,
-    /// Other records that are damaged: a rebuild of the index would miss what they say.
+    /// Other records that are damaged.
     pub damaged_records: u64,
+    /// What only damaged records said and the index still has, so that it was appended again.
+    pub restated: u64,
+    /// What only damaged records said and nothing has any more.
+    pub lost: u64,
 }
 
 impl Engine {
@@ -36,7 +40,8 @@ impl Engine {
     /// # Errors
     /// Those of the index; reading errors count as damage.
     pub fn scrub(&self, pace: Pace<'_>) -> Result<Scrubbed> {
-        let _turn = self.maintenance.lock();
+        let _turn = self.turn();
+        self.kept.lock().clear();
         self.look_again_at_all()?;
         let end = self.appender.end();
         let mut scrubbed = Scrubbed::default();
@@ -46,6 +51,11 @@ impl Engine {
         }
         if !unread.is_empty() {
             self.scrub_unread(&unread, &mut scrubbed, pace)?;
+        }
+        if scrubbed.damaged_records > 0
+            && let Err(error) = self.restate(&mut scrubbed)
+        {
+            tracing::error!(%error, "what damaged records of the log said was not appended again");
         }
         Ok(scrubbed)
     }
@@ -136,7 +146,10 @@ impl Engine {
 
     /// Gives the chunk at `location`, whose body is whole and whose header is not, a new record: a rebuild finds
     /// chunks by their headers only.
-    fn store_again(&self, id: &ChunkId, location: Location) -> Result<()> {
+    ///
+    /// # Errors
+    /// Those of reading, writing and the index.
+    pub fn store_again(&self, id: &ChunkId, location: Location) -> Result<()> {
         if self.location(id)? != Some(location) {
             return Ok(());
         }

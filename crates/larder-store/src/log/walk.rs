@@ -81,12 +81,13 @@ impl Walk {
         self.at = header.end();
     }
 
-    /// Goes to the next place that holds a whole header, or to the end of the segment, past what cannot be read.
+    /// Goes to the next place that holds a whole header, or to the end of the segment, past what cannot be read; says
+    /// whether all could be.
     ///
     /// # Errors
     /// Those of the disk where much in a row cannot be read.
-    pub fn resync(&mut self) -> Result<()> {
-        let (mut ahead, mut unreadable) = (WINDOW_MAX_BYTES, 0);
+    pub fn resync(&mut self) -> Result<bool> {
+        let (mut ahead, mut unreadable, mut all_read) = (WINDOW_MAX_BYTES, 0, true);
         while !self.at_end() {
             self.at.0 += 1;
             let at = self.at.offset();
@@ -108,15 +109,17 @@ impl Walk {
                 Err(_) => {
                     self.at.0 += block as u64 - 1;
                     unreadable += block;
+                    all_read = false;
                     continue;
                 }
             }
-            if matches!(self.header(), Ok(Some(_))) {
-                break;
+            match self.header() {
+                Ok(Some(_)) => break,
+                found => all_read &= found.is_ok(),
             }
         }
         self.at.0 = self.at.0.min(Position::new(self.at.segment(), self.len as u32).0);
-        Ok(())
+        Ok(all_read)
     }
 
     /// Goes to the end of the segment.

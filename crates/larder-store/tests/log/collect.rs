@@ -14,7 +14,7 @@ fn body(i: u64) -> Vec<u8> {
 fn collect(store: &Arc<LogStore>, alive: &[ChunkId]) -> larder_store::log::Collected {
     let mark = |mark: larder_store::log::Mark<'_>| {
         alive.iter().for_each(mark);
-        Ok(())
+        Ok(0)
     };
     store.collect(mark, &mut |_| ()).expect("collected")
 }
@@ -83,7 +83,7 @@ fn held_chunks_stay() {
             |_| {
                 // A writer that comes and goes while the sweep marks.
                 put(&store_at_mark, &late);
-                Ok(())
+                Ok(0)
             },
             &mut |_| (),
         )
@@ -105,6 +105,33 @@ fn failed_mark_drops_nothing() {
     let failed = store.collect(|_| Err(larder_core::Error::corrupt("a page")), &mut |_| ());
     assert_eq!(failed.expect_err("the mark failed").kind(), Kind::Corrupt);
     assert!(store.get(&id).is_ok());
+}
+
+#[test]
+fn segment_with_a_chunk_that_cannot_be_moved_is_moved_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    for i in 0..50 {
+        put(&store, &body(i));
+        set(&store, &format!("nkey{i:03}"), Some(&noise(i, 500)));
+    }
+    // It lies behind the edits of its segment, and the next segment has begun.
+    let (bad, good) = (ChunkId::of(&body(35)), ChunkId::of(&body(49)));
+    flip(folder.path(), &body(35)[..64], 5000);
+    let log_bytes = || store.stats().expect("stats").log_bytes;
+    let before = log_bytes();
+    assert_eq!(collect(&store, &[bad, good]).chunks, 48);
+    let first = log_bytes();
+    assert!(first > before, "what can be moved was, and the segment stays: {before}, {first}");
+    for _ in 0..3 {
+        collect(&store, &[bad, good]);
+        assert_eq!(log_bytes(), first);
+    }
+    // After a scrub, which sets the chunk aside, the rest can go.
+    assert_eq!(store.scrub(&mut |_| ()).expect("scrubbed").damaged, [bad]);
+    assert_eq!(collect(&store, &[good]).segments, 1);
+    assert!(log_bytes() < before);
+    assert!((0..50).all(|i| value(&store, &format!("nkey{i:03}")) == Some(noise(i, 500))));
 }
 
 #[test]

@@ -5,17 +5,10 @@ use larder_core::{ChunkId, Kind};
 use larder_store::ChunkStore;
 use larder_store::kv::{Batch, Kv};
 use larder_store::log::{Action, LogStore, Parts, Tape};
-use std::path::Path;
 use std::sync::Arc;
 
 const ENOSPC: i32 = 28;
 const EIO: i32 = 5;
-
-fn with_tape(folder: &Path) -> (Arc<LogStore>, Arc<Tape>) {
-    let tape = Arc::new(Tape::default());
-    let parts = Parts { tape: Some(tape.clone()), ..parts() };
-    (LogStore::open(folder, SMALL, &parts).expect("the store opens"), tape)
-}
 
 fn batch(i: u64) -> Batch {
     Batch { edits: vec![(format!("nkey{i:04}").into_bytes(), Some(noise(i, 300)))], changes: Vec::new() }
@@ -138,7 +131,7 @@ fn failed_sync_ends_the_log_where_its_loss_begins() {
 fn collect(store: &Arc<LogStore>, alive: &[ChunkId]) -> u64 {
     let mark = |mark: larder_store::log::Mark<'_>| {
         alive.iter().for_each(mark);
-        Ok(())
+        Ok(0)
     };
     store.collect(mark, &mut |_| ()).expect("what cannot be read stops no collection").segments
 }

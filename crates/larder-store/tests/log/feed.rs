@@ -64,7 +64,7 @@ fn cursor_into_a_compacted_segment_is_a_conflict() {
         put(&store, &noise(i, 10_000));
     }
     let late = store.kv().now();
-    store.collect(|_| Ok(()), &mut |_| ()).expect("collected");
+    store.collect(|_| Ok(0), &mut |_| ()).expect("collected");
     assert_eq!(store.kv().changes(&begin, 10).expect_err("it is gone").kind(), Kind::Conflict);
     change(&store, 5..6);
     assert_eq!(read_all(&store, late, 10).0, [5]);

@@ -3,7 +3,7 @@
 use larder_core::ChunkId;
 use larder_store::ChunkStore;
 use larder_store::kv::{Batch, Kv};
-use larder_store::log::{LogStore, Parts, Settings};
+use larder_store::log::{LogStore, Parts, Settings, Tape};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,6 +30,12 @@ pub fn boot(id: &str) -> Parts {
 
 pub fn open(folder: &Path) -> Arc<LogStore> {
     LogStore::open(folder, SMALL, &parts()).expect("the store opens")
+}
+
+pub fn with_tape(folder: &Path) -> (Arc<LogStore>, Arc<Tape>) {
+    let tape = Arc::new(Tape::default());
+    let parts = Parts { tape: Some(tape.clone()), ..parts() };
+    (LogStore::open(folder, SMALL, &parts).expect("the store opens"), tape)
 }
 
 /// Bytes that do not compress, the same for the same seed.
@@ -68,6 +74,24 @@ pub fn copy(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), target).expect("a copy");
         }
     }
+}
+
+/// Flips a bit of the first segment `at` bytes behind the first place that holds `needle`.
+pub fn flip(folder: &Path, needle: &[u8], at: isize) {
+    let mut paths: Vec<std::path::PathBuf> = std::fs::read_dir(folder.join("segments"))
+        .expect("a folder")
+        .map(|e| e.expect("an entry").path())
+        .collect();
+    paths.sort();
+    for path in paths {
+        let mut bytes = std::fs::read(&path).expect("a segment");
+        if let Some(found) = bytes.windows(needle.len()).position(|window| window == needle) {
+            bytes[found.checked_add_signed(at).expect("inside")] ^= 0x10;
+            std::fs::write(&path, bytes).expect("written");
+            return;
+        }
+    }
+    panic!("the bytes are in no segment");
 }
 
 /// A number from the environment, for longer runs than the usual.

@@ -87,7 +87,7 @@ fn keep(store: &Arc<LogStore>, files: impl Iterator<Item = u64>) {
     let alive: Vec<ChunkId> = files.map(|i| ChunkId::of(&body(i))).collect();
     let mark = |mark: larder_store::log::Mark<'_>| {
         alive.iter().for_each(mark);
-        Ok(())
+        Ok(0)
     };
     store.collect(mark, &mut |_| ()).expect("a collection works on a full disk");
 }

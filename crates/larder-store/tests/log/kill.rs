@@ -33,7 +33,7 @@ fn child(folder: &Path, next: u64) -> ! {
             let newest = newest(&background).unwrap_or(0);
             let mark = |mark: larder_store::log::Mark<'_>| {
                 (0..=newest).filter(|i| alive(*i, newest)).for_each(|i| mark(&ChunkId::of(&body(i))));
-                Ok(())
+                Ok(0)
             };
             background.collect(mark, &mut |_| ()).expect("collected");
             background.checkpoint().expect("written");

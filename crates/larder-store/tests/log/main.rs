@@ -7,6 +7,7 @@ mod feed;
 mod fixture;
 mod full_disk;
 mod group_commit;
+mod holes;
 mod image;
 mod kill;
 mod power_cut;

@@ -63,7 +63,7 @@ fn life(root: &Path, settings: Settings) -> (Vec<Event>, Vec<(usize, std::path::
                 (0..=i).filter(|i| is_alive(*i)).map(|i| ChunkId::of(&body(i))).collect();
             let mark = |mark: larder_store::log::Mark<'_>| {
                 alive.iter().for_each(mark);
-                Ok(())
+                Ok(0)
             };
             assert!(store.collect(mark, &mut |_| ()).expect("collected").segments > 0);
         }
