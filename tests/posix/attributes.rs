@@ -158,7 +158,6 @@ fn written_times_survive_the_last_close() {
     rustix::fs::futimens(&file, &times).expect("set");
     file.set_permissions(Permissions::from_mode(0o751)).expect("changed");
     drop(file);
-    mount.settle();
     let stat = fs::metadata(&path).expect("stat");
     assert_eq!((stat.mtime(), stat.mtime_nsec(), stat.mode() & 0o7777), (2000, 6, 0o751));
     assert_eq!(mount.drive().node(mount.node("f")).expect("committed").mtime.secs(), 2000);
@@ -168,7 +167,6 @@ fn written_times_survive_the_last_close() {
 fn a_read_only_mount_refuses_changes() {
     let Some(mount) = TestMount::with(LIMIT_S, |options| options.read_only = true) else { return };
     mount.upload("f", b"x");
-    mount.settle();
     assert_eq!(fs::read(mount.path("f")).expect("read"), b"x");
     assert_eq!(errno(fs::write(mount.path("g"), "x")), raw(Errno::ROFS));
     assert_eq!(errno(fs::remove_file(mount.path("f"))), raw(Errno::ROFS));

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn name(text: &str) -> Name {
     Name::new(text).expect("a name")
@@ -40,28 +41,51 @@ fn an_upload_is_in_the_mount_at_once() {
     assert_eq!(errno(fs::metadata(mount.path("new"))), raw(Errno::NOENT));
     assert_eq!(fs::read_dir(mount.path("")).expect("listed").count(), 0);
     mount.upload("new", b"first");
-    mount.settle();
     assert_eq!(fs::read(mount.path("new")).expect("read"), b"first");
     assert_eq!(fs::read_dir(mount.path("")).expect("listed").count(), 1);
     for round in 0..50_usize {
         let bytes = vec![round as u8; 1 + round * 5000];
         mount.upload("new", &bytes);
-        mount.settle();
         assert_eq!(fs::metadata(mount.path("new")).expect("stat").len(), bytes.len() as u64);
         assert!(fs::read(mount.path("new")).expect("read") == bytes, "round {round}");
     }
 }
 
 #[test]
+fn an_upload_is_whole_in_the_mount_while_others_read_it() {
+    let Some(mount) = TestMount::new() else { return };
+    mount.upload("f", b"first");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            // They keep the kernel's pages and size warm, and files open from one version to the next.
+            scope.spawn(|| {
+                while !done.load(Ordering::Acquire) {
+                    assert!(!fs::read(mount.path("f")).expect("read").is_empty());
+                }
+            });
+        }
+        let uploads = scope.spawn(|| {
+            for round in 0..2000_usize {
+                let bytes = vec![round as u8; [1, 30, 5000, 70_000][round % 4]];
+                mount.upload("f", &bytes);
+                assert!(fs::read(mount.path("f")).expect("read") == bytes, "round {round}");
+            }
+        });
+        let ended = uploads.join();
+        done.store(true, Ordering::Release);
+        ended.expect("all whole");
+    });
+}
+
+#[test]
 fn an_open_reader_gets_new_content_and_not_a_mixture() {
     let Some(mount) = TestMount::new() else { return };
     mount.upload("f", &vec![1; 300_000]);
-    mount.settle();
     let mut file = File::open(mount.path("f")).expect("opens");
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).expect("read");
     mount.upload("f", &vec![2; 300_000]);
-    mount.settle();
     bytes.clear();
     file.rewind().expect("seeks");
     file.read_to_end(&mut bytes).expect("read");
@@ -75,24 +99,20 @@ fn changes_of_names_by_others_are_seen() {
     let drive = mount.drive();
     let made = drive.make_folder(&dav(), NodeId::ROOT, name("d"), 0o755).expect("made");
     mount.upload("d/f", b"x");
-    mount.settle();
     assert_eq!(fs::read(mount.path("d/f")).expect("read"), b"x");
     let inode = fs::metadata(mount.path("d/f")).expect("stat").ino();
     drive
         .rename(&dav(), (made.id, name("f")), (NodeId::ROOT, name("g")), Replace::Nothing, Vec::new())
         .expect("renamed");
-    mount.settle();
     assert_eq!(errno(fs::metadata(mount.path("d/f"))), raw(Errno::NOENT));
     assert_eq!(fs::metadata(mount.path("g")).expect("stat").ino(), inode);
     drive
         .rename(&dav(), (NodeId::ROOT, name("d")), (NodeId::ROOT, name("e")), Replace::Nothing, Vec::new())
         .expect("renamed");
-    mount.settle();
     assert!(mount.path("e").is_dir() && !mount.path("d").exists());
     fs::write(mount.path("e/again"), "a folder that was moved goes on").expect("written");
     mount.until_closed("e/again");
     drive.remove(&dav(), NodeId::ROOT, &name("e"), Unlink::Tree).expect("removed");
-    mount.settle();
     assert_eq!(errno(fs::metadata(mount.path("e/again"))), raw(Errno::NOENT));
     let names: Vec<_> =
         fs::read_dir(mount.path("")).expect("listed").map(|e| e.expect("told").file_name()).collect();

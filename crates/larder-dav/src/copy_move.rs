@@ -13,6 +13,9 @@ use larder_store::catalog::{Replace, Unlink};
 use larder_store::{Durability, Expect, Op};
 use std::sync::Arc;
 
+/// How often a request looks again after somebody else was first; a client would not know what to do with that.
+const LOOKS_MAX: usize = 100;
+
 /// Answers COPY and MOVE.
 pub(crate) async fn copy_move(call: Call) -> Result<Response<Body>, Failure> {
     call.may_write()?;
@@ -31,8 +34,19 @@ pub(crate) async fn copy_move(call: Call) -> Result<Response<Body>, Failure> {
     };
     let call = Arc::new(call);
     let gate = call.service.gate.clone();
-    let job = move || Ok(if moves { rename(&call, &to, replace) } else { copy(&call, &to, replace, depth) });
-    gate.call(job).await?
+    let attempt = move || if moves { rename(&call, &to, replace) } else { copy(&call, &to, replace, depth) };
+    gate.call(move || Ok(undisturbed(attempt))).await?
+}
+
+/// Lets `attempt` look at both ends, and at the conditions of the request, until nobody changes them before the commit.
+fn undisturbed<T>(attempt: impl Fn() -> Result<T, Failure>) -> Result<T, Failure> {
+    for _ in 1..LOOKS_MAX {
+        match attempt() {
+            Err(failure) if failure.is_disturbed() => {}
+            done => return done,
+        }
+    }
+    attempt()
 }
 
 /// The place that Destination names.
@@ -101,7 +115,7 @@ fn refused(error: Error, replace: Replace) -> Failure {
         Kind::Exists if replace == Replace::Nothing => {
             Failure::new(StatusCode::PRECONDITION_FAILED, error.to_string())
         }
-        Kind::NotFound => Failure::new(StatusCode::CONFLICT, error.to_string()),
+        Kind::NotFound => Failure::new(StatusCode::CONFLICT, error.to_string()).disturbed(),
         _ => error.into(),
     }
 }

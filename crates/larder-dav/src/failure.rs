@@ -16,11 +16,13 @@ pub(crate) struct Failure {
     condition: Option<&'static str>,
     what: String,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// Somebody changed what the request had looked at: it may find something else at another look.
+    disturbed: bool,
 }
 
 impl Failure {
     pub(crate) fn new(status: StatusCode, what: impl Into<String>) -> Self {
-        Self { status, condition: None, what: what.into(), headers: Vec::new() }
+        Self { status, condition: None, what: what.into(), headers: Vec::new(), disturbed: false }
     }
 
     pub(crate) fn bad_request(what: impl Into<String>) -> Self {
@@ -40,6 +42,16 @@ impl Failure {
 
     pub(crate) fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// Says that it may go otherwise at another look.
+    pub(crate) fn disturbed(mut self) -> Self {
+        self.disturbed = true;
+        self
+    }
+
+    pub(crate) fn is_disturbed(&self) -> bool {
+        self.disturbed
     }
 
     pub(crate) fn into_response(self) -> Response<Body> {
@@ -85,6 +97,7 @@ impl From<Error> for Failure {
         };
         let failure = Failure::new(status, error.to_string());
         match status {
+            StatusCode::PRECONDITION_FAILED => failure.disturbed(),
             StatusCode::LOCKED => failure.condition("<D:lock-token-submitted/>"),
             StatusCode::SERVICE_UNAVAILABLE => failure.header(header::RETRY_AFTER, RETRY_AFTER),
             _ => failure,

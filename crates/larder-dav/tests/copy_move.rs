@@ -45,6 +45,25 @@ fn moving_onto_an_ancestor_or_below_itself_changes_nothing() {
 }
 
 #[test]
+fn who_meets_others_looks_again() {
+    let server = tree();
+    std::thread::scope(|scope| {
+        let puts = scope.spawn(|| {
+            (0..500).for_each(|_| assert!(matches!(server.put("/dav/home/two", "x").status, 200..=299)))
+        });
+        let mut number = 0;
+        while !puts.is_finished() {
+            // No condition was set, so none can fail; and it is there, whoever is faster.
+            assert_eq!(go(&server, "COPY", "one", "two", &[]), 204);
+            number += 1;
+            let free = format!("new{number}");
+            assert_eq!(go(&server, "COPY", "two", &free, &[("Overwrite", "F")]), 201);
+            assert_eq!(go(&server, "MOVE", &free, "two", &[]), 204);
+        }
+    });
+}
+
+#[test]
 fn overwrite_tells_what_it_did() {
     let server = tree();
     assert_eq!(go(&server, "COPY", "one", "two", &[("Overwrite", "F")]), 412);

@@ -137,7 +137,8 @@ impl Drive {
     }
 
     fn apply(&self, expect: Vec<Expect>, ops: Vec<Op>, durability: Durability) -> Result<Committed> {
-        self.catalog().commit(Commit { at: self.now(), op_id: None, expect, ops, durability })
+        let pending = self.horizon.begin(|| self.now());
+        self.catalog().commit(Commit { at: pending.at(), op_id: None, expect, ops, durability })
     }
 
     /// Calls `hear` after each commit, on the committing thread: it must not block and not call the drive. `settle`
@@ -187,7 +188,7 @@ impl Drive {
 
     /// Keeps what is current now from being purged until the hold is dropped.
     pub fn hold(&self) -> Hold {
-        self.horizon.hold(self.now())
+        self.horizon.hold(|| self.now())
     }
 
     /// Drops history that is older than the setting and that no reader still uses; returns how many nodes and

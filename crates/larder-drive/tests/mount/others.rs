@@ -1,6 +1,6 @@
 //! What other doors and other mounts change while a file is open here.
 
-use crate::world::{Backend, RDONLY, RDWR, World, noise};
+use crate::world::{Backend, RDONLY, RDWR, World};
 use std::sync::mpsc::channel;
 use std::thread;
 
@@ -57,25 +57,4 @@ fn what_another_mount_published_is_no_interim_content() {
     let read = |node| world.drive.reader(node).expect("a file").read(0, usize::MAX).expect("read");
     let versions: Vec<_> = versions.iter().map(|version| read(&version.node)).collect();
     assert!(versions.iter().any(|version| *version == b"saved there"[..]), "{versions:?}");
-}
-
-#[test]
-fn interim_contents_last_though_a_commit_took_its_time() {
-    let world = world();
-    let (_, handle) = world.create("file");
-    let sync = |seed| {
-        world.mount.write(handle, 0, &noise(seed, 100_000)).expect("written");
-        world.mount.fsync(handle, true).expect("synced");
-    };
-    sync(1);
-    world.clock.advance(1);
-    // It has the time at which it was begun, and may be made after somebody began to read what it replaces.
-    sync(2);
-    world.clock.advance(1);
-    let hold = world.drive.hold();
-    world.mount.release(handle).expect("released");
-    world.clock.advance(1);
-    assert_eq!(world.drive.purge_history().expect("purged"), 0);
-    drop(hold);
-    assert_eq!(world.drive.purge_history().expect("purged"), 1);
 }
