@@ -8,7 +8,7 @@ use super::position::Position;
 use super::record::HEADER_BYTES;
 use super::slot::{self, CHUNK, QUARANTINED, Slot};
 use crate::kv::Batch;
-use larder_core::{ChunkId, Kind, Result};
+use larder_core::{ChunkId, Result};
 use std::collections::BTreeMap;
 
 /// Entries of the index looked at under one lock.
@@ -84,22 +84,9 @@ impl Engine {
         // The emptiest first: it frees most for the least, which a full disk needs.
         victims.sort_unstable();
         for (_, number) in victims {
-            self.with_room(|| self.compact(number, &mut collected, pace))?;
+            self.compact(number, &mut collected, pace)?;
         }
         Ok(collected)
-    }
-
-    /// Does a step of a collection, again with the space that is kept for bad times where it found no room: it frees more
-    /// than it takes. What the first try did stays done.
-    fn with_room(&self, mut step: impl FnMut() -> Result<()>) -> Result<()> {
-        loop {
-            match step() {
-                Err(error)
-                    if error.kind() == Kind::NoSpace
-                        && (self.reserve.release_half() || self.reserve.release()) => {}
-                done => return done,
-            }
-        }
     }
 
     /// Drops the entries of `kind` that are not in `alive`, none where that is not known; returns the bytes in use by
@@ -130,7 +117,7 @@ impl Engine {
                 }
             }
             for batch in dead.chunks(DROPS_PER_BATCH) {
-                self.with_room(|| self.drop_dead(batch, collected))?;
+                self.drop_dead(batch, collected)?;
             }
         }
     }
@@ -143,11 +130,11 @@ impl Engine {
         let mut tables = self.tables.write();
         let free = dead.iter().filter(|(id, ..)| !self.leases.holds(id));
         let mut edits = Vec::with_capacity(dead.len());
-        let mut bytes = 0;
         for (_, key, slot) in free {
             edits.push((key.clone(), None));
+            collected.chunks += 1;
             if let Slot::Chunk(location) = Slot::decode(slot)? {
-                bytes += HEADER_BYTES as u64 + u64::from(location.stored_len);
+                collected.chunk_bytes += HEADER_BYTES as u64 + u64::from(location.stored_len);
             }
         }
         if !edits.is_empty() {
@@ -156,8 +143,6 @@ impl Engine {
                 &self.payloads(&Batch { edits: edits.clone(), changes: Vec::new() }),
             )?;
         }
-        collected.chunks += edits.len() as u64;
-        collected.chunk_bytes += bytes;
         for (key, _) in edits {
             tables.active.set(key, None);
         }
