@@ -8,7 +8,7 @@ use super::position::Position;
 use super::record::HEADER_BYTES;
 use super::slot::{self, CHUNK, QUARANTINED, Slot};
 use crate::kv::Batch;
-use larder_core::{ChunkId, Result};
+use larder_core::{ChunkId, Kind, Result};
 use std::collections::BTreeMap;
 
 /// Entries of the index looked at under one lock.
@@ -84,9 +84,20 @@ impl Engine {
         // The emptiest first: it frees most for the least, which a full disk needs.
         victims.sort_unstable();
         for (_, number) in victims {
-            self.compact(number, &mut collected, pace)?;
+            self.with_room(|| self.compact(number, &mut collected, pace))?;
         }
         Ok(collected)
+    }
+
+    /// Does a step of a collection, again with half of the space that is kept for bad times where it found no room: it frees
+    /// more than it takes. What the first try did stays done.
+    fn with_room(&self, mut step: impl FnMut() -> Result<()>) -> Result<()> {
+        loop {
+            match step() {
+                Err(error) if error.kind() == Kind::NoSpace && self.reserve.release_half() => {}
+                done => return done,
+            }
+        }
     }
 
     /// Drops the entries of `kind` that are not in `alive`, none where that is not known; returns the bytes in use by
@@ -117,7 +128,7 @@ impl Engine {
                 }
             }
             for batch in dead.chunks(DROPS_PER_BATCH) {
-                self.drop_dead(batch, collected)?;
+                self.with_room(|| self.drop_dead(batch, collected))?;
             }
         }
     }
@@ -130,11 +141,11 @@ impl Engine {
         let mut tables = self.tables.write();
         let free = dead.iter().filter(|(id, ..)| !self.leases.holds(id));
         let mut edits = Vec::with_capacity(dead.len());
+        let mut bytes = 0;
         for (_, key, slot) in free {
             edits.push((key.clone(), None));
-            collected.chunks += 1;
             if let Slot::Chunk(location) = Slot::decode(slot)? {
-                collected.chunk_bytes += HEADER_BYTES as u64 + u64::from(location.stored_len);
+                bytes += HEADER_BYTES as u64 + u64::from(location.stored_len);
             }
         }
         if !edits.is_empty() {
@@ -143,6 +154,8 @@ impl Engine {
                 &self.payloads(&Batch { edits: edits.clone(), changes: Vec::new() }),
             )?;
         }
+        collected.chunks += edits.len() as u64;
+        collected.chunk_bytes += bytes;
         for (key, _) in edits {
             tables.active.set(key, None);
         }
