@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::process::Command;
 
 const RW: Mode = Mode::from_raw_mode(0o644);
 
@@ -29,6 +30,30 @@ fn open_flags_do_what_open_2_says() {
     let followed = rustix::fs::open(mount.path("link"), OFlags::NOFOLLOW | OFlags::RDONLY, RW);
     assert_eq!(followed.err(), Some(Errno::LOOP));
     assert_eq!(rustix::fs::open(mount.path("none"), OFlags::RDONLY, RW).err(), Some(Errno::NOENT));
+}
+
+#[test]
+fn nothing_changes_a_program_that_runs() {
+    let Some(mount) = TestMount::new() else { return };
+    let path = mount.path("program");
+    fs::copy("/bin/sleep", &path).expect("copied");
+    let before = fs::read(&path).expect("read");
+    let mut running = Command::new(&path).arg("100").spawn().expect("starts");
+    let open = |flags| rustix::fs::open(&path, flags, RW).err();
+    for access in [OFlags::WRONLY, OFlags::RDWR] {
+        assert_eq!(open(access), Some(Errno::TXTBSY));
+        assert_eq!(open(access | OFlags::TRUNC), Some(Errno::TXTBSY));
+    }
+    // POSIX leaves this one open; here it is what ext4 does.
+    assert_eq!(open(OFlags::RDONLY | OFlags::TRUNC), Some(Errno::TXTBSY));
+    assert_eq!(open(OFlags::RDONLY), None);
+    assert!(fs::read(&path).expect("read") == before);
+    assert!(running.try_wait().expect("our child").is_none());
+    running.kill().expect("killed");
+    running.wait().expect("ended");
+    assert_eq!(open(OFlags::WRONLY), None);
+    assert!(mount.soon(|| open(OFlags::RDONLY | OFlags::TRUNC).is_none()));
+    assert_eq!(fs::metadata(&path).expect("is there").len(), 0);
 }
 
 #[test]

@@ -119,11 +119,15 @@ impl TestMount {
         assert!(self.mounted().settle(Duration::from_secs(10)), "the kernel does not take notifications");
     }
 
-    /// Waits until nobody writes to a file: the server hears of the last close after close(2) returned.
+    /// Waits until nobody writes to a file.
     pub fn until_closed(&self, path: &str) {
-        let busy = || self.drive.busy().is_busy(self.node(path));
+        assert!(self.soon(|| !self.drive.busy().is_busy(self.node(path))), "{path} is still being written");
+    }
+
+    /// Says whether `done` becomes true within five seconds: the server hears of the last close after close(2) returned.
+    pub fn soon(&self, done: impl Fn() -> bool) -> bool {
         let pause = || std::sync::mpsc::channel::<()>().1.recv_timeout(Duration::from_millis(5)).is_ok();
-        assert!((0..1000).any(|_| !busy() || pause()), "{path} is still being written");
+        (0..1000).any(|_| done() || pause())
     }
 
     /// The node at `path`.

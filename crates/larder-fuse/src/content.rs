@@ -62,10 +62,14 @@ impl View {
         answer
     }
 
-    pub(crate) fn open(&self, req: &Request, id: u64, flags: i32) -> Answer<(Handle, FopenFlags)> {
-        let flags = flags_of(flags);
+    pub(crate) fn open(&self, req: &Request, id: u64, raw: i32) -> Answer<(Handle, FopenFlags)> {
+        if self.programs.forbid(NodeId(id), raw) {
+            return Err(Errno::ETXTBSY);
+        }
+        let flags = flags_of(raw);
         let handle = self.mount.open(&actor(req), NodeId(id), flags).map_err(|e| errno::of(&e))?;
         self.outside.opened(NodeId(id));
+        self.programs.opened(NodeId(id), handle, raw);
         if flags.truncate
             && req.uid() != 0
             && self.may_have_privileges()
@@ -128,6 +132,7 @@ impl View {
 
     pub(crate) fn release(&self, id: u64, handle: u64) -> Answer<()> {
         self.outside.closed(NodeId(id));
+        self.programs.closed(handle);
         self.mount.release(Handle(handle)).map_err(|e| errno::of(&e))
     }
 

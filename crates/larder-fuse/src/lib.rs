@@ -18,6 +18,7 @@ mod names;
 mod orphans;
 mod outside;
 mod places;
+mod programs;
 mod replies;
 mod stand_in;
 mod stat;

@@ -4,6 +4,7 @@ use crate::helped::StandIn;
 use crate::orphans::Orphans;
 use crate::outside::Outside;
 use crate::places::Folders;
+use crate::programs::Programs;
 use crate::stat::stat_of;
 use fuser::FileAttr;
 use larder_core::Node;
@@ -18,6 +19,7 @@ pub(crate) struct View {
     pub(crate) folders: Folders,
     pub(crate) orphans: Orphans,
     pub(crate) outside: Arc<Outside>,
+    pub(crate) programs: Programs,
     /// Answers while this process is stopped; where the program was built for it.
     pub(crate) stand_in: OnceLock<StandIn>,
     /// A file with set-id bits was seen; until then writes need not look for them.
@@ -28,12 +30,14 @@ impl View {
     pub(crate) fn new(drive: Arc<Drive>) -> Self {
         let mount = drive.mount();
         let (folders, orphans, outside) = (Folders::default(), Orphans::default(), Arc::default());
+        let programs = Programs::default();
         Self {
             drive,
             mount,
             folders,
             orphans,
             outside,
+            programs,
             stand_in: OnceLock::new(),
             privileges: AtomicBool::new(false),
         }
