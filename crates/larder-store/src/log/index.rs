@@ -37,6 +37,7 @@ impl Index {
             .use_compression(false)
             .flush_every_ms(None)
             .cache_capacity(cache_bytes);
+        await_release(folder)?;
         let db = guard(|| config.open())?;
         Ok(Self { db, folder: folder.to_owned() })
     }
@@ -154,6 +155,16 @@ pub fn newest_first(root: &Path) -> Vec<PathBuf> {
     let mut numbers = numbers(root);
     numbers.sort_unstable_by(|a, b| b.cmp(a));
     numbers.into_iter().map(|number| root.join(format!("{number:08}"))).collect()
+}
+
+/// Waits for a sled of this process that was dropped and has not let go of its lock yet: it frees memory a little later, and
+/// the new one would be refused. No other process has it, for the data directory has a lock of its own.
+fn await_release(folder: &Path) -> Result<()> {
+    match File::open(folder.join("db")) {
+        Ok(db) => db.lock().map_err(|e| Error::io(format!("lock {}", folder.display()), e)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(Error::io(format!("open {}", folder.display()), e)),
+    }
 }
 
 /// Makes sled's files durable: its own flush is sync_file_range(2).

@@ -117,8 +117,8 @@ fn full_disk_loses_nothing_and_takes_chunks_again_after_a_collection() {
     check(&store, (0..full).step_by(4).chain(2000..more));
     store.close().expect("closed");
     drop(store);
-    // Its index may have failed on the full disk; then it is made anew.
     let store = open(&small.store());
+    assert!(!store.was_rebuilt());
     check(&store, (0..full).step_by(4).chain(2000..more));
 }
 
