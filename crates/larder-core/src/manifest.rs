@@ -178,7 +178,8 @@ pub fn decode(page: &[u8], into: &mut Vec<Extent>) -> Result<()> {
     Ok(())
 }
 
-fn encode(extents: &[Extent]) -> Vec<u8> {
+/// Writes extents as a page lists them.
+pub fn encode(extents: &[Extent]) -> Vec<u8> {
     let mut page = Vec::with_capacity(extents.len() * EXTENT_BYTES);
     for extent in extents {
         page.extend_from_slice(&extent.id.0);
