@@ -1,15 +1,16 @@
-//! What should happen: how fast bytes may move.
+//! What should happen: how fast bytes may move, and when to try again.
 //!
-//! Everything here is pure: time comes in as a [`Tick`] and waiting is the caller's. Only crates/larder turns the
-//! answers into sleeping tasks.
+//! Everything here is pure: time comes in as a [`Tick`], randomness as a number, and waiting is the caller's.
 
 pub mod bucket;
 pub mod rate;
+pub mod retry;
 pub mod throttle;
 pub mod tick;
 pub mod timetable;
 
 pub use rate::Rate;
+pub use retry::Retry;
 pub use throttle::{Class, Step, Throttle, Ticket};
 pub use tick::Tick;
 pub use timetable::{Direction, Timetable, WeekMinute};
