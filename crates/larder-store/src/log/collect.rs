@@ -8,7 +8,7 @@ use super::position::Position;
 use super::record::HEADER_BYTES;
 use super::slot::{self, CHUNK, QUARANTINED, Slot};
 use crate::kv::Batch;
-use larder_core::{ChunkId, Kind, Result};
+use larder_core::{ChunkId, Result};
 use std::collections::BTreeMap;
 
 /// Entries of the index looked at under one lock.
@@ -84,20 +84,9 @@ impl Engine {
         // The emptiest first: it frees most for the least, which a full disk needs.
         victims.sort_unstable();
         for (_, number) in victims {
-            self.with_room(|| self.compact(number, &mut collected, pace))?;
+            self.compact(number, &mut collected, pace)?;
         }
         Ok(collected)
-    }
-
-    /// Does a step of a collection, again with half of the space that is kept for bad times where it found no room: it frees
-    /// more than it takes. What the first try did stays done.
-    fn with_room(&self, mut step: impl FnMut() -> Result<()>) -> Result<()> {
-        loop {
-            match step() {
-                Err(error) if error.kind() == Kind::NoSpace && self.reserve.release_half() => {}
-                done => return done,
-            }
-        }
     }
 
     /// Drops the entries of `kind` that are not in `alive`, none where that is not known; returns the bytes in use by
@@ -128,7 +117,7 @@ impl Engine {
                 }
             }
             for batch in dead.chunks(DROPS_PER_BATCH) {
-                self.with_room(|| self.drop_dead(batch, collected))?;
+                self.drop_dead(batch, collected)?;
             }
         }
     }

@@ -184,12 +184,7 @@ impl Engine {
     /// # Errors
     /// `NoSpace` and others of the disk; then nothing changed.
     pub fn append_batch(&self, head: &mut Appending<'_>, payloads: &[Payload]) -> Result<Vec<Header>> {
-        match head.batch(payloads) {
-            Err(error) if error.kind() == Kind::NoSpace && self.reserve.release_half() => {
-                head.batch(payloads)
-            }
-            outcome => outcome,
-        }
+        self.reserve.at_need(|| head.batch(payloads))
     }
 
     /// Makes the payloads of a batch.

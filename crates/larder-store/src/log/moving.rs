@@ -131,7 +131,8 @@ impl Engine {
         if !self.is_current(header)? {
             return Ok(0);
         }
-        let moved = head.chunk(*header, payload)?;
+        // Unlike a new chunk, it frees more than it takes: its segment goes.
+        let moved = self.reserve.at_need(|| head.chunk(*header, payload))?;
         let mut tables = self.tables.write();
         tables.active.set(key, Some(Location::of(&moved).chunk_slot()));
         let full = tables.active.bytes() >= self.settings.memtable_bytes;

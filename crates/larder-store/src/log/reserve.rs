@@ -1,8 +1,9 @@
 //! Space kept for bad times: a full disk must not keep a store from opening, removing, collecting and closing.
 //!
 //! Chunks are refused while there is still some space free. Others may fill the disk to the last byte, though, so a file
-//! named `reserve` holds some more. Changes may use half of it, for somebody has to remove something; the other half is
-//! for opening and checkpoints: sled writes half a mebibyte and more whenever it is opened.
+//! named `reserve` holds some more. Changes and collections may use half of it, for somebody has to remove something and
+//! to free what that held; the other half is for opening and checkpoints: sled writes half a mebibyte and more whenever
+//! it is opened.
 
 use super::disk::Disk;
 use super::position::Position;
@@ -90,8 +91,19 @@ impl Reserve {
         *self.looked.lock() = None;
     }
 
-    /// Gives up half of the file, for a change that did not fit; says whether it was whole.
-    pub fn release_half(&self) -> bool {
+    /// Appends; where there was no space, gives up half of the file and tries once more.
+    ///
+    /// # Errors
+    /// Those of `append`.
+    pub fn at_need<T>(&self, mut append: impl FnMut() -> Result<T>) -> Result<T> {
+        match append() {
+            Err(error) if error.kind() == Kind::NoSpace && self.release_half() => append(),
+            outcome => outcome,
+        }
+    }
+
+    /// Gives up half of the file; says whether it was whole.
+    fn release_half(&self) -> bool {
         let half = self.bytes / SHARE_OF_FILE / 2;
         let release = || {
             let file = std::fs::File::options().write(true).open(self.disk.path(NAME))?;
