@@ -52,12 +52,8 @@ impl Engine {
     /// Those of the index.
     pub fn location(&self, id: &ChunkId) -> Result<Option<Location>> {
         let Some(slot) = self.slot(&slot::chunk_key(id))? else { return Ok(None) };
-        match Slot::decode(&slot)? {
-            Slot::Chunk(location) => Ok(Some(location)),
-            Slot::Inline(_) | Slot::Sealed(_) | Slot::Pointer(_) => {
-                Err(Error::corrupt(format!("index entry of chunk {id}")))
-            }
-        }
+        let location = Slot::decode(&slot)?.chunk();
+        location.map(Some).ok_or_else(|| Error::corrupt(format!("index entry of chunk {id}")))
     }
 
     /// Reads the body of chunk `id` at `location` and verifies it by its name.
@@ -84,8 +80,8 @@ impl Engine {
         right.then(|| self.checked.insert(location.position)).map(|()| body)
     }
 
-    /// Returns the body of chunk `id` if its name was right before, by the checksum of its record; otherwise as
-    /// [`Engine::chunk_at_hand`].
+    /// Returns the body of chunk `id`, verified by the checksum of its record, where the record at `location` was verified
+    /// by its name before, is stored as it is and the kernel has it in memory. Else the body has to be verified by its name.
     fn reread(&self, id: &ChunkId, location: Location) -> Option<Bytes> {
         let record = self.checked.contains(location.position).then(|| self.record_at_hand(location))??;
         let (header, payload) = record.split_first_chunk()?;
@@ -167,12 +163,8 @@ impl Engine {
             return Ok(None);
         }
         let Some(place) = self.value(&slot::quarantine_key(id))? else { return Ok(None) };
-        match Slot::decode(&place)? {
-            Slot::Chunk(location) => Ok(Some(location)),
-            Slot::Inline(_) | Slot::Sealed(_) | Slot::Pointer(_) => {
-                Err(Error::corrupt(format!("index entry of quarantined chunk {id}")))
-            }
-        }
+        let location = Slot::decode(&place)?.chunk();
+        location.map(Some).ok_or_else(|| Error::corrupt(format!("index entry of quarantined chunk {id}")))
     }
 
     /// Stores chunk `id` again, which was set aside, if the record at `location` is what it should be after all; says

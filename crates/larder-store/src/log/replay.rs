@@ -144,7 +144,7 @@ impl<F: FnMut(Found) -> Result<()>> Replay<'_, F> {
                 }
                 None => {
                     if !walk.resync()? {
-                        self.readable(Err::<Option<()>, _>(Error::unavailable("skipped")), damage, at)?;
+                        self.unreadable(Error::unavailable("skipped"), damage, at)?;
                     }
                     self.skipped(at..walk.position());
                 }
@@ -153,16 +153,19 @@ impl<F: FnMut(Found) -> Result<()>> Replay<'_, F> {
         Ok(false)
     }
 
-    /// What could be read. A block that cannot be is skipped like any other damage, unless it should be tried again.
+    /// What could be read.
     fn readable<T>(&mut self, outcome: Result<Option<T>>, damage: Damage, at: Position) -> Result<Option<T>> {
-        match outcome {
-            Err(error) if damage == Damage::Skipped => {
-                tracing::warn!(%error, %at, "the log cannot be read");
-                self.replayed.unread = at;
-                Ok(None)
-            }
-            outcome => outcome,
+        outcome.or_else(|error| self.unreadable(error, damage, at).map(|()| None))
+    }
+
+    /// Notes a block that cannot be read and is skipped like any other damage, unless it should be tried again.
+    fn unreadable(&mut self, error: Error, damage: Damage, at: Position) -> Result<()> {
+        if damage != Damage::Skipped {
+            return Err(error);
         }
+        tracing::warn!(%error, %at, "the log cannot be read");
+        self.replayed.unread = at;
+        Ok(())
     }
 
     fn record(&mut self, header: Header, payload: Vec<u8>) -> Result<()> {

@@ -90,6 +90,14 @@ impl<'a> Slot<'a> {
             _ => Err(Error::corrupt("index entry of an unknown format")),
         }
     }
+
+    /// Where the chunk lies, where this is the slot of one.
+    pub fn chunk(self) -> Option<Location> {
+        match self {
+            Slot::Chunk(location) => Some(location),
+            Slot::Inline(_) | Slot::Sealed(_) | Slot::Pointer(_) => None,
+        }
+    }
 }
 
 /// The slot of a value that the index keeps itself.
