@@ -1,5 +1,5 @@
-//! The file system exerciser on the mount of `larder up`: random reads, writes, maps, truncations, holes and copies of one file,
-//! each read compared with a model. `LARDER_TEST_FSX_OPS` sets how many; 100,000 otherwise.
+//! The file system exerciser on the mount of `larder up`: random reads, writes, maps, truncations, holes and copies of
+//! one file, each read compared with a model. `LARDER_TEST_FSX_OPS` sets how many; 100,000 otherwise.
 
 #![cfg(target_os = "linux")]
 

@@ -16,8 +16,8 @@ const DEPTH_MAX: usize = 100;
 const ELEMENTS_MAX: usize = 20_000;
 /// The most attributes of one element: each is compared with those before it.
 const ATTRIBUTES_MAX: usize = 100;
-/// The most bytes of namespaces that are in the text once and in memory often. A body of as many elements as may be, each with a namespace of its own
-/// beside two that it inherits, takes 6 MiB.
+/// The most bytes of namespaces that are in the text once and in memory often. A body of as many elements as may be, each
+/// with a namespace of its own beside two that it inherits, takes 6 MiB.
 const COPIES_MAX_BYTES: usize = 8 << 20;
 
 /// A name with its namespace.

@@ -15,8 +15,8 @@ pub enum CopyDepth {
 }
 
 impl Drive {
-    /// Copies `source` to `to` where `expect` holds at the commit; what is replaced goes to the history in the same commit. Times of the content,
-    /// permissions and extended attributes go along; the owner is the actor.
+    /// Copies `source` to `to` where `expect` holds at the commit; what is replaced goes to the history in the same commit.
+    /// Times of the content, permissions and extended attributes go along; the owner is the actor.
     ///
     /// # Errors
     /// `Exists` by `replace`; `Invalid` into itself or over a folder that holds it, or over 1,000,000 operations;

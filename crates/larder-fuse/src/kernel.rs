@@ -18,7 +18,8 @@ pub(crate) const FOLDER_FLAGS: FopenFlags = FopenFlags::empty();
 /// Not among them, with reasons: WRITEBACK_CACHE (size and times would be the kernel's, but other doors change files
 /// too); POSIX_LOCKS and FLOCK_LOCKS (local locks stay in the kernel, where a waiter can be interrupted; other doors
 /// read them from /proc/locks); POSIX_ACL (not stored); AUTO_INVAL_DATA (our own writes change mtime, and each would
-/// drop the pages just written) and EXPLICIT_INVAL_DATA (a size that nobody here set comes with other pages); ASYNC_DIO (the pieces of one O_DIRECT write to the end of a file would come in any order).
+/// drop the pages just written) and EXPLICIT_INVAL_DATA (a size that nobody here set comes with other pages); ASYNC_DIO
+/// (the pieces of one O_DIRECT write to the end of a file would come in any order).
 const WANTED: InitFlags = InitFlags::FUSE_ATOMIC_O_TRUNC
     // open_by_handle_at(2) and NFS: ids are never used twice
     .union(InitFlags::FUSE_EXPORT_SUPPORT)

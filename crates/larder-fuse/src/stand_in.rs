@@ -4,7 +4,8 @@
 //! says nothing. So the mounting process starts itself once more, under another name, with a second descriptor of the
 //! same connection. It only looks on: as long as the server runs it takes no request. Once the server is stopped and
 //! requests stay unanswered, it takes them: statfs(2) gets the last known numbers, stat(2) of the root an answer that
-//! the kernel does not keep, closing is passed on to the server for when it goes on, and everything else gets ETIMEDOUT. Such a request was not carried out.
+//! the kernel does not keep, closing is passed on to the server for when it goes on, and everything else gets ETIMEDOUT.
+//! Such a request was not carried out.
 //!
 //! When the server dies, it takes the dead mount away.
 //!

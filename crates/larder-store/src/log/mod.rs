@@ -1,8 +1,8 @@
 //! The default backend: an append-only log that is the truth, and sled as its index.
 //!
 //! A data directory belongs to one process. It holds `segments/` (the log), `index/` (sled; may be deleted at any
-//! time), `superblock`, `lock`, `reserve` (space for bad times) and `staging/` (for files being written; emptied by whoever puts files there).
-//! Writes go to the log, then to a memtable; a checkpoint moves the memtable to the index.
+//! time), `superblock`, `lock`, `reserve` (space for bad times) and `staging/` (for files being written; emptied by
+//! whoever puts files there). Writes go to the log, then to a memtable; a checkpoint moves the memtable to the index.
 
 mod appender;
 mod bodies;
