@@ -1,53 +1,29 @@
 //! A folder of a million names: each is told once and found at once, while others come and go.
 
+#[path = "../../crates/larder-dav/tests/support/million.rs"]
+mod million;
+
 use crate::support::mount::{TestMount, dav};
 use crate::support::random::Random;
 use crate::{errno, raw};
-use larder_core::{Content, Head, Name, NodeId, NodeKind};
-use larder_store::catalog::NewNode;
-use larder_store::{Durability, Op};
+use larder_core::{Name, NodeId};
+use million::{NAMES, text};
 use rustix::fs::Dir;
 use rustix::io::Errno;
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::time::{Duration, Instant};
 
-/// The longest folder that is promised to work.
-const NAMES: u64 = 1_000_000;
-/// Names made by one commit.
-const BATCH: u64 = 10_000;
 /// Names that are looked up, and names after which a listing is disturbed.
 const SOME: u64 = 500;
 /// No call about one name takes longer, on average; each takes some tens of microseconds whatever the folder holds.
 const QUICK: Duration = Duration::from_millis(2);
 
-/// The name of a number.
-fn text(number: u64) -> String {
-    format!("{number:08}")
-}
-
-/// Makes folder `d` with empty files as other doors do.
+/// Makes folder `d` with its names.
 fn fill(mount: &TestMount) {
-    let drive = mount.drive();
-    let name = |text: String| Name::new(text).expect("a name");
-    let parent = drive.make_folder(&dav(), NodeId::ROOT, name("d".into()), 0o777).expect("made").id;
-    let create = |number| {
-        let node = Box::new(NewNode {
-            id: drive.catalog().new_id(),
-            kind: NodeKind::File,
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-            content: Content::File(Head::default()),
-            mtime: None,
-            draft: false,
-        });
-        Op::Create { parent, name: name(text(number)), node }
-    };
-    for start in (0..NAMES).step_by(BATCH as usize) {
-        let ops = (start..start + BATCH).map(create).collect();
-        drive.commit(&dav(), Vec::new(), ops, Durability::Process).expect("committed");
-    }
+    let name = Name::new("d").expect("a name");
+    let folder = mount.drive().make_folder(&dav(), NodeId::ROOT, name, 0o777).expect("made");
+    million::fill(mount.drive(), &dav(), folder.id);
     mount.settle();
 }
 

@@ -1,40 +1,16 @@
 //! A folder of a million names is told as it is read: whole, and from a bounded memory.
 
+#[path = "support/million.rs"]
+mod million;
 mod support;
 
-use larder_core::{Content, Head, Name, NodeId, NodeKind};
-use larder_store::catalog::NewNode;
-use larder_store::{Durability, Op};
+use larder_core::NodeId;
+use million::NAMES;
 use std::io::{BufRead, BufReader, Write};
 use support::Server;
 
-/// The longest folder that is promised to work.
-const NAMES: usize = 1_000_000;
-/// Names made by one commit.
-const BATCH: usize = 10_000;
 /// What one answer may take, however long it is.
 const ANSWER_MAX_KIB: u64 = 64 << 10;
-
-fn fill(server: &Server) {
-    let drive = &server.drive;
-    let create = |number: usize| {
-        let node = Box::new(NewNode {
-            id: drive.catalog().new_id(),
-            kind: NodeKind::File,
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-            content: Content::File(Head::default()),
-            mtime: None,
-            draft: false,
-        });
-        Op::Create { parent: NodeId::ROOT, name: Name::new(format!("{number:08}")).expect("a name"), node }
-    };
-    for start in (0..NAMES).step_by(BATCH) {
-        let ops = (start..start + BATCH).map(create).collect();
-        drive.commit(&server.actor(), Vec::new(), ops, Durability::Process).expect("committed");
-    }
-}
 
 /// A line of `/proc/self/status`, in KiB.
 fn memory(key: &str) -> u64 {
@@ -46,7 +22,7 @@ fn memory(key: &str) -> u64 {
 #[test]
 fn a_listing_of_a_million_is_whole_and_takes_no_memory() {
     let server = Server::start();
-    fill(&server);
+    million::fill(&server.drive, &server.actor(), NodeId::ROOT);
     // From here on the highest is that of the answer. Source: proc_pid_clear_refs(5).
     std::fs::write("/proc/self/clear_refs", "5").expect("own process");
     let before = memory("VmRSS");
@@ -54,7 +30,7 @@ fn a_listing_of_a_million_is_whole_and_takes_no_memory() {
     let mut stream = server.connect();
     let request = format!("PROPFIND /dav/home/ HTTP/1.0\r\nHost: {}\r\nDepth: 1\r\n\r\n", server.addr);
     stream.write_all(request.as_bytes()).expect("sent");
-    let mut told = vec![0_u8; NAMES];
+    let mut told = vec![0_u8; NAMES as usize];
     let (mut length, mut last) = (0, Vec::new());
     for piece in BufReader::new(stream).split(b'>') {
         let piece = piece.expect("the answer goes on");
@@ -70,6 +46,6 @@ fn a_listing_of_a_million_is_whole_and_takes_no_memory() {
     println!("{length} bytes; memory: {before} KiB, {grown} KiB more at most");
     assert_eq!(last, b"\n", "the answer ends behind its last element");
     assert_eq!(told.iter().position(|times| *times != 1), None, "told once each");
-    assert!(length > 100 * NAMES as u64, "all properties are told");
+    assert!(length > 100 * NAMES, "all properties are told");
     assert!(grown < ANSWER_MAX_KIB, "an answer of {length} bytes took {grown} KiB");
 }

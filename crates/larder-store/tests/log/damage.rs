@@ -286,19 +286,24 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-#[test]
-fn index_that_fails_while_in_use_is_made_again() {
-    let folder = tempfile::tempdir().expect("a folder");
+/// A store with an index that is read from its file, and that file.
+fn with_long_index(folder: &Path) -> (Arc<LogStore>, PathBuf) {
     // As little cache as sled takes, so that reads come to the file.
     let settings = Settings { index_cache_bytes: 256 << 10, memtable_bytes: 1 << 20, ..SMALL };
-    let store = LogStore::open(folder.path(), settings, &parts()).expect("the store opens");
+    let store = LogStore::open(folder, settings, &parts()).expect("the store opens");
     for i in 0..20_000u64 {
         set(&store, &format!("nkey{i:05}"), Some(&noise(i, 200)));
     }
     store.checkpoint().expect("written");
-    let db = &index_files(folder.path())[0];
-    let len = fs::metadata(db).expect("a file").len();
-    fs::write(db, vec![0xAA; len as usize]).expect("written");
+    (store, index_files(folder).swap_remove(0))
+}
+
+#[test]
+fn index_that_fails_while_in_use_is_made_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, db) = with_long_index(folder.path());
+    let len = fs::metadata(&db).expect("a file").len();
+    fs::write(&db, vec![0xAA; len as usize]).expect("written");
     let mut failed = 0;
     for i in 0..20_000u64 {
         let key = format!("nkey{i:05}");
@@ -317,18 +322,12 @@ fn index_that_fails_while_in_use_is_made_again() {
 #[test]
 fn index_that_failed_is_made_again_by_the_next_start() {
     let folder = tempfile::tempdir().expect("a folder");
-    let settings = Settings { index_cache_bytes: 256 << 10, memtable_bytes: 1 << 20, ..SMALL };
-    let store = LogStore::open(folder.path(), settings, &parts()).expect("the store opens");
-    for i in 0..20_000u64 {
-        set(&store, &format!("nkey{i:05}"), Some(&noise(i, 200)));
-    }
-    store.checkpoint().expect("written");
-    let db = &index_files(folder.path())[0];
-    let good = fs::read(db).expect("a file");
+    let (store, db) = with_long_index(folder.path());
+    let good = fs::read(&db).expect("a file");
     // While it is collecting, the store does not make its index again by itself.
     let collected = store.collect(
         |_| {
-            fs::write(db, vec![0xAA; good.len()]).expect("written");
+            fs::write(&db, vec![0xAA; good.len()]).expect("written");
             (0..20_000)
                 .try_for_each(|i| store.kv().get(format!("nkey{i:05}").as_bytes()).map(drop))
                 .map(|()| 0)
@@ -339,9 +338,9 @@ fn index_that_failed_is_made_again_by_the_next_start() {
     drop(store);
     // It looks whole again, and nobody knows what sled wrote to it while it could not read it.
     if db.exists() {
-        fs::write(db, good).expect("written");
+        fs::write(&db, good).expect("written");
     }
     let store = open(folder.path());
-    assert!(store.was_rebuilt() || index_files(folder.path())[0] != *db);
+    assert!(store.was_rebuilt() || index_files(folder.path())[0] != db);
     assert!((0..20_000).all(|i| value(&store, &format!("nkey{i:05}")) == Some(noise(i, 200))));
 }
