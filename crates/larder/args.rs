@@ -95,9 +95,26 @@ pub enum Command {
         #[command(flatten)]
         serving: Serving,
     },
-    /// Mount a data directory
+    /// Make this machine a device of a server, which `mount` can then show
+    Login {
+        /// The server: http(s)://host[:port]
+        url: String,
+        /// User [default: admin]
+        #[arg(long, default_value = "admin")]
+        user: String,
+        /// Read the password from standard input
+        #[arg(long)]
+        password_stdin: bool,
+        /// What to call this device [default: the name of the machine]
+        #[arg(long, value_name = "NAME")]
+        device: Option<String>,
+        /// Trust only the certificates in this file (PEM), for a server that made its own
+        #[arg(long, value_name = "FILE")]
+        ca: Option<PathBuf>,
+    },
+    /// Mount a server's project, or a data directory
     Mount {
-        /// The data directory
+        /// http(s)://host[:port]/PROJECT, or a data directory
         source: PathBuf,
         /// Where to mount it
         dir: PathBuf,

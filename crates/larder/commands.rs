@@ -3,6 +3,8 @@
 use crate::args::{Cli, Command, Common, Mounting, Serving, UserCommand};
 use crate::config::{Config, ServerSettings, StoreSettings};
 use crate::failure::exit_code;
+use crate::login::{self, Login};
+use crate::origin::Place;
 use crate::request::Request;
 use crate::run::{MountPlan, Plan};
 use crate::show::{self, Bar, Look};
@@ -13,7 +15,6 @@ use larder_core::{Error, Kind, Result};
 use larder_drive::Clock;
 use serde_json::{Value, json};
 use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -40,6 +41,15 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Serve { serving } => here.serve(&serving, None),
         Command::Mount { source, dir, mounting, daemon } => here.mount(source, dir, mounting, daemon),
         Command::Umount { dir } => here.umount(&dir),
+        Command::Login { url, user, password_stdin, device, ca } => {
+            let login = Login { url, user, device, ca };
+            let (server, device) = login.run(login::password(password_stdin)?)?;
+            here.say(
+                &format!("Logged in at {server} as {device}"),
+                &json!({ "server": server, "device": device }),
+            );
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Doctor => doctor::run(&here.store()?, here.common.json),
         Command::Completions { .. } => unreachable!("answered above"),
         Command::Status { watch: true, .. } => here.watch(command),
@@ -88,11 +98,12 @@ impl Here {
     }
 
     fn mount(&self, source: PathBuf, dir: PathBuf, mounting: Mounting, background: bool) -> Result<ExitCode> {
-        if source.as_os_str().as_bytes().windows(3).any(|part| part == b"://") {
-            return Err(Error::unsupported("SOURCE is a data directory; other servers cannot be mounted"));
-        }
-        let data = std::path::absolute(&source).map_err(|e| Error::io(source.display().to_string(), e))?;
-        let store = self.store_in(Some(data))?;
+        let data = match Place::parse(&source)? {
+            // Its device's own directory is what is mounted, here and in /proc/mounts.
+            Some(place) => place.prepare(self.common.data.clone())?,
+            None => std::path::absolute(&source).map_err(|e| Error::io(source.display().to_string(), e))?,
+        };
+        let (source, store) = (data.clone(), self.store_in(Some(data))?);
         let dir = std::path::absolute(&dir).map_err(|e| Error::io(dir.display().to_string(), e))?;
         let options = mounting.options;
         let request = Request::Mount { source: source.clone(), dir: dir.clone(), options: options.clone() };

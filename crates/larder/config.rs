@@ -229,12 +229,22 @@ pub fn home() -> Option<PathBuf> {
     std::env::home_dir().filter(|home| home != Path::new(""))
 }
 
+/// Where the user's settings of this program are.
+pub fn config_directory() -> Option<PathBuf> {
+    Some(user_directory("XDG_CONFIG_HOME", ".config")?.join("larder"))
+}
+
 fn user_file() -> Option<PathBuf> {
-    Some(user_directory("XDG_CONFIG_HOME", ".config")?.join("larder/larder.toml"))
+    Some(config_directory()?.join("larder.toml"))
+}
+
+/// Where programs keep the user's data.
+pub fn data_directory() -> Option<PathBuf> {
+    user_directory("XDG_DATA_HOME", ".local/share")
 }
 
 fn default_data() -> Option<PathBuf> {
-    Some(user_directory("XDG_DATA_HOME", ".local/share")?.join("larder"))
+    Some(data_directory()?.join("larder"))
 }
 
 #[cfg(test)]

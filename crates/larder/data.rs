@@ -2,12 +2,14 @@
 
 use crate::actor;
 use crate::config::StoreSettings;
+use crate::directory::{holds_drive, make_private};
+use crate::origin::{Follower, Place};
 use crate::pace::Maintenance;
 use larder_core::{Error, Result};
 use larder_drive::{Clock, Drive, Parts, Settings};
 use larder_store::KvCatalog;
 use larder_store::log::{self, LogKv, LogStore};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,6 +27,8 @@ pub struct Opened {
     /// Whose turn it is to work on the store.
     pub maintenance: Maintenance,
     settings: StoreSettings,
+    /// Keeps a mirror of a server's project right; `None` for a drive of its own.
+    follower: Option<Follower>,
 }
 
 impl Opened {
@@ -34,9 +38,7 @@ impl Opened {
     /// `Conflict` where another process has it; `Invalid` for a bad key file; those of the store.
     pub fn open(settings: &StoreSettings) -> Result<Self> {
         let data = &settings.data;
-        let failed = |e| Error::io(format!("data directory {}", data.display()), e);
-        // Nobody else looks into it: it holds everybody's files.
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(failed)?;
+        make_private(data)?;
         let key = settings.encryption_key.as_deref().map(read_key).transpose()?;
         let boot_id = std::fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_string();
         let parts = log::Parts { boot_id, random: crate::random::fill, key, tape: None };
@@ -45,16 +47,21 @@ impl Opened {
         let catalog = Arc::new(KvCatalog::open(store.kv(), clock.now(), actor::ids())?);
         let parts =
             Parts { chunks: store.clone(), catalog: catalog.clone(), clock, random: crate::random::fill };
-        let drive = Drive::open(
-            parts,
-            Settings {
-                history_ns: settings.history_ns,
-                chunk_cache_bytes: settings.cache_bytes,
-                data: Some(data.clone()),
-                ..Settings::default()
-            },
-        )?;
-        Ok(Self { drive, store, catalog, maintenance: Maintenance::default(), settings: settings.clone() })
+        let tuning = Settings {
+            history_ns: settings.history_ns,
+            chunk_cache_bytes: settings.cache_bytes,
+            data: Some(data.clone()),
+            ..Settings::default()
+        };
+        let (drive, follower) = match Place::of(data)? {
+            None => (Drive::open(parts, tuning)?, None),
+            Some(place) => {
+                let (drive, follower) = place.open(parts, tuning)?;
+                (drive, Some(follower))
+            }
+        };
+        let (maintenance, settings) = (Maintenance::default(), settings.clone());
+        Ok(Self { drive, store, catalog, maintenance, settings, follower })
     }
 
     /// Opens a drive that is there.
@@ -79,13 +86,11 @@ impl Opened {
     /// # Errors
     /// Those of the disk.
     pub fn close(&self) -> Result<()> {
+        if let Some(follower) = &self.follower {
+            follower.end();
+        }
         self.store.close()
     }
-}
-
-/// Says whether there is a drive in `data`; without its superblock it is one all the same.
-pub fn holds_drive(data: &Path) -> bool {
-    ["superblock", "segments"].iter().any(|name| data.join(name).exists())
 }
 
 /// Reads the 64 hexadecimal digits of an encryption key.

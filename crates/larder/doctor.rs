@@ -2,7 +2,7 @@
 
 use crate::config::StoreSettings;
 use crate::control::socket_path;
-use crate::data::holds_drive;
+use crate::directory::holds_drive;
 use crate::show::{self, size};
 use larder_core::Result;
 use serde_json::{Value, json};

@@ -91,7 +91,10 @@ async fn serve(plan: Plan) -> Result<()> {
     let signals = Signals::listen()?;
     // What is wrong with the settings is told before anything is made.
     let tls = plan.http.as_ref().and_then(|http| http.tls.clone()).map(Tls::load).transpose()?.map(Arc::new);
-    let opened = Opened::open(&plan.store)?;
+    let store = plan.store.clone();
+    // A server may have to be asked, which waits.
+    let opened = tokio::task::spawn_blocking(move || Opened::open(&store)).await;
+    let opened = opened.unwrap_or_else(|_| Err(Error::corrupt("opening the drive failed")))?;
     let mut ready = Ready { data: data.clone(), command: plan.command, ..Ready::default() };
     let door = match &plan.http {
         Some(http) => Some(open_door(http, tls.clone(), &opened, plan.admin_password, &mut ready).await?),

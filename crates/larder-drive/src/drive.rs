@@ -2,11 +2,12 @@
 
 use crate::cache::Caches;
 use crate::events::{Event, Subscribers, Subscription};
+use crate::fetch::Fetch;
 use crate::horizon::{Hold, Horizon};
 use crate::locks::Locks;
 use crate::{Actor, Base, Door, Parts};
 use bytes::Bytes;
-use larder_core::{ChunkId, Error, Head, Manifest, Result, Timestamp};
+use larder_core::{ChunkId, Error, Head, Kind, Manifest, NodeId, Result, Timestamp};
 use larder_store::{Commit, Committed, Durability, Expect, Op};
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -66,6 +67,8 @@ pub struct Drive {
     locks: Locks,
     subscribers: Subscribers,
     horizon: Horizon,
+    /// Where the bodies are that are not here; `None` where all are.
+    fetch: Option<Fetch>,
 }
 
 /// What a drive stands on is part of it for callers.
@@ -83,10 +86,22 @@ impl Drive {
     /// # Errors
     /// Those of reading the lock table.
     pub fn open(parts: Parts, settings: Settings) -> Result<Arc<Self>> {
+        Self::open_with(parts, settings, None)
+    }
+
+    /// Opens a drive over `parts` whose catalog may tell of bodies that are not in its chunk store: those are fetched.
+    ///
+    /// # Errors
+    /// As [`Drive::open`].
+    pub fn open_remote(parts: Parts, settings: Settings, fetch: Fetch) -> Result<Arc<Self>> {
+        Self::open_with(parts, settings, Some(fetch))
+    }
+
+    fn open_with(parts: Parts, settings: Settings, fetch: Option<Fetch>) -> Result<Arc<Self>> {
         let locks = Locks::load(&parts)?;
         let caches = Caches::new(settings.chunk_cache_bytes, settings.manifest_cache_bytes);
         let (subscribers, horizon) = (Subscribers::default(), Horizon::default());
-        Ok(Arc::new(Self { base: Base::new(parts), settings, caches, locks, subscribers, horizon }))
+        Ok(Arc::new(Self { base: Base::new(parts), settings, caches, locks, subscribers, horizon, fetch }))
     }
 
     /// The WebDAV locks, which bind every door.
@@ -151,12 +166,33 @@ impl Drive {
         self.subscribers.add(hear, settle)
     }
 
-    /// Returns a chunk, verified, from the cache or the store.
+    /// A chunk of file `of`, from the store or from where it is.
+    fn body(&self, of: NodeId, id: &ChunkId) -> Result<Bytes> {
+        match (self.chunks().get(id), &self.fetch) {
+            (Err(error), Some(fetch)) if error.kind() == Kind::NotFound => fetch.get(of, id),
+            (got, _) => got,
+        }
+    }
+
+    /// Says whether bodies may have to be fetched.
+    pub(crate) fn fetches(&self) -> bool {
+        self.fetch.is_some()
+    }
+
+    /// Hears that a reader of file `of` waits for the chunks `now` and will read those `soon`.
+    pub(crate) fn will_read(&self, of: NodeId, now: &[ChunkId], soon: &[ChunkId]) {
+        match &self.fetch {
+            Some(fetch) => fetch.will_read(of, now, soon),
+            None => self.chunks().prefetch(soon),
+        }
+    }
+
+    /// Returns a chunk of file `of`, verified, from the cache, the store, or the server that has it.
     ///
     /// # Errors
-    /// Those of [`larder_store::ChunkStore::get`].
-    pub fn chunk(&self, id: &ChunkId) -> Result<Bytes> {
-        self.caches.chunk(id, || self.chunks().get(id))
+    /// Those of [`larder_store::ChunkStore::get`]; `Unavailable` where it has to be fetched and does not come in time.
+    pub fn chunk(&self, of: NodeId, id: &ChunkId) -> Result<Bytes> {
+        self.caches.chunk(id, || self.body(of, id))
     }
 
     /// Does what [`Drive::chunk`] does if that waits for nothing.
@@ -168,9 +204,9 @@ impl Drive {
     /// Does what [`Drive::chunk`] does without keeping the chunk: for a reader who takes all of it once.
     ///
     /// # Errors
-    /// Those of [`larder_store::ChunkStore::get`].
-    pub fn chunk_once(&self, id: &ChunkId) -> Result<Bytes> {
-        self.caches.peek(id).map_or_else(|| self.chunks().get(id), Ok)
+    /// Those of [`Drive::chunk`].
+    pub fn chunk_once(&self, of: NodeId, id: &ChunkId) -> Result<Bytes> {
+        self.caches.peek(id).map_or_else(|| self.body(of, id), Ok)
     }
 
     /// Does what [`Drive::chunk_once`] does if that waits for nothing.
@@ -178,12 +214,12 @@ impl Drive {
         self.caches.peek(id).or_else(|| self.chunks().try_get(id))
     }
 
-    /// Returns the manifest of a head; long ones are cached.
+    /// Returns the manifest of a head of file `of`; long ones are cached.
     ///
     /// # Errors
     /// Those of reading its pages.
-    pub fn manifest(&self, head: &Head) -> Result<Arc<Manifest>> {
-        self.caches.manifest(head, || Manifest::load(head, |id| self.chunks().get(id)))
+    pub fn manifest(&self, of: NodeId, head: &Head) -> Result<Arc<Manifest>> {
+        self.caches.manifest(head, || Manifest::load(head, |id| self.body(of, id)))
     }
 
     /// Keeps what is current now from being purged until the hold is dropped.

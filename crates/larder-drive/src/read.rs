@@ -29,7 +29,7 @@ impl Drive {
             let kind = if node.is_folder() { Kind::IsADirectory } else { Kind::Invalid };
             Error::new(kind, format!("node {} is no file", node.id))
         })?;
-        let manifest = self.manifest(head)?;
+        let manifest = self.manifest(node.id, head)?;
         Ok(Reader { drive: self.clone(), node: node.clone(), manifest, _hold: hold })
     }
 }
@@ -56,7 +56,8 @@ impl Reader {
     /// # Errors
     /// `Corrupt` where stored bytes are not what was written.
     pub fn read(&self, offset: u64, max_bytes: usize) -> Result<Bytes> {
-        let piece = self.piece(offset, max_bytes as u64, |id, _| self.drive.chunk(id).map(Some))?;
+        let piece =
+            self.piece(offset, max_bytes as u64, |id, _| self.drive.chunk(self.node.id, id).map(Some))?;
         Ok(piece.unwrap_or_default())
     }
 
@@ -72,8 +73,8 @@ impl Reader {
     /// Those of [`Reader::read`].
     pub fn stream(&self, offset: u64, end: u64) -> Result<Bytes> {
         let body = |id: &ChunkId, whole| match whole {
-            true => self.drive.chunk_once(id).map(Some),
-            false => self.drive.chunk(id).map(Some),
+            true => self.drive.chunk_once(self.node.id, id).map(Some),
+            false => self.drive.chunk(self.node.id, id).map(Some),
         };
         Ok(self.piece(offset, end.saturating_sub(offset), body)?.unwrap_or_default())
     }
@@ -87,11 +88,11 @@ impl Reader {
         self.piece(offset, end.saturating_sub(offset), body).ok().flatten()
     }
 
-    /// Has the chunks of `range` read from the disk, in the background; asking takes up to a millisecond for 8 MiB.
+    /// Has the chunks of `range` read from the disk, or fetched, in the background; asking takes up to a millisecond for 8 MiB.
     pub fn prefetch(&self, range: Range<u64>) {
         let inside = self.manifest.locate(range.start).take_while(|located| located.start < range.end);
         let ids = inside.map(|located| located.extent.id).filter(|id| !id.is_hole());
-        self.drive.chunks().prefetch(&ids.collect::<Vec<_>>());
+        self.drive.will_read(self.node.id, &[], &ids.collect::<Vec<_>>());
     }
 
     /// A piece of one chunk; `body` is told whether that is the whole of it.

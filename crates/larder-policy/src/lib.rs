@@ -2,6 +2,7 @@
 //!
 //! Everything here is pure: time comes in as a [`Tick`], randomness as a number, and waiting is the caller's.
 
+pub mod ahead;
 pub mod bucket;
 pub mod rate;
 pub mod retry;
@@ -9,6 +10,7 @@ pub mod throttle;
 pub mod tick;
 pub mod timetable;
 
+pub use ahead::ReadAhead;
 pub use rate::Rate;
 pub use retry::Retry;
 pub use throttle::{Class, Step, Throttle, Ticket};

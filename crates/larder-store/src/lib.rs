@@ -10,6 +10,7 @@ pub mod kv;
 pub mod kv_catalog;
 pub mod log;
 pub mod memory;
+pub mod origin;
 pub mod wire;
 
 pub use catalog::{Catalog, Change, Commit, Committed, Durability, Expect, Listed, Op};

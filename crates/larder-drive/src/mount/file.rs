@@ -5,19 +5,17 @@
 
 use super::budget::Budget;
 use super::data::Data;
-use super::layer::{Piece, Source};
+use super::layer::Source;
 use super::live::Live;
 use super::staging::Place;
 use super::stream::{self, Block, Stream, WRITE_MAX_BYTES};
 use super::worker::{Job, Queue};
-use crate::read::ZEROS;
 use crate::{Drive, Hold};
-use bytes::Bytes;
 use larder_core::{Error, Kind, Node, NodeId, Result};
+use larder_policy::ReadAhead;
 use larder_store::Lease;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::io::Errno;
-use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,6 +50,8 @@ pub(super) struct WorkingFile {
     pub stale: AtomicBool,
     /// Keeps the version that this started from, and everything since.
     pub hold: Mutex<Hold>,
+    /// What is read in a row.
+    pub ahead: Mutex<ReadAhead>,
 }
 
 /// The data, locked.
@@ -71,6 +71,7 @@ impl WorkingFile {
             live: Mutex::new(Live::new(node)),
             turn: Mutex::new(()),
             stale: AtomicBool::new(false),
+            ahead: Mutex::default(),
             hold: Mutex::new(hold),
             shared,
         }
@@ -88,7 +89,7 @@ impl WorkingFile {
         }
         while data.manifest.is_none() {
             let head = data.head.clone();
-            let manifest = MutexGuard::unlocked(&mut data, || self.shared.drive.manifest(&head))?;
+            let manifest = MutexGuard::unlocked(&mut data, || self.shared.drive.manifest(self.id, &head))?;
             if data.manifest.is_none() && data.head == head {
                 data.manifest = Some(manifest);
             }
@@ -273,7 +274,7 @@ impl WorkingFile {
         };
         let Source::Chunk { id, .. } = last.source else { return Ok(false) };
         let size = data.size;
-        let body = MutexGuard::unlocked(data, || self.shared.drive.chunk(&id))?;
+        let body = MutexGuard::unlocked(data, || self.shared.drive.chunk(self.id, &id))?;
         if data.stream.is_none() && data.size == size && data.last_chunk() == Some(last) {
             data.stream = Stream::new(&budget, last.at, &body);
             return Ok(data.stream.is_some());
@@ -303,67 +304,6 @@ impl WorkingFile {
     pub fn changed(&self, data: &mut Data) {
         data.generation += 1;
         self.live.lock().wrote(data.size, data.size - data.hole_bytes, self.shared.drive.now());
-    }
-
-    /// Reads up to `len` bytes from `offset` on; fewer only at the end of the file.
-    ///
-    /// # Errors
-    /// `Corrupt`, and those of reading chunks and the staging area.
-    pub fn read(&self, offset: u64, len: usize) -> Result<Vec<Bytes>> {
-        let data = self.ready()?;
-        let end = data.size.min(offset.saturating_add(len as u64));
-        if offset >= end {
-            return Ok(Vec::new());
-        }
-        let below = end.min(data.settled_end());
-        let mut pieces = Vec::new();
-        if offset < below {
-            data.walk(offset, below, &mut |piece| {
-                pieces.push(piece);
-                ControlFlow::Continue(())
-            });
-        }
-        let mut staged = Vec::new();
-        for piece in pieces.iter().filter(|piece| piece.source == Source::Staged) {
-            staged.push(data.staging.part(piece.at, piece.len)?);
-        }
-        let tail = match &data.stream {
-            Some(stream) if end > stream.start() => {
-                stream.slices(offset.max(stream.start()), end).map(Bytes::copy_from_slice)
-            }
-            _ => Default::default(),
-        };
-        let _lease = data.lease.clone();
-        drop(data);
-        let mut out = Vec::with_capacity(pieces.len() + 2);
-        let mut staged = staged.into_iter();
-        for piece in pieces {
-            match piece.source {
-                Source::Staged => out.push(staged.next().expect("one for each").bytes()?),
-                _ => self.fetch(piece, &mut out)?,
-            }
-        }
-        out.extend(tail.into_iter().filter(|bytes| !bytes.is_empty()));
-        Ok(out)
-    }
-
-    /// Adds the bytes of a hole or a chunk.
-    pub fn fetch(&self, piece: Piece, out: &mut Vec<Bytes>) -> Result<()> {
-        let Source::Chunk { id, skip, whole } = piece.source else {
-            let mut rest = piece.len as usize;
-            while rest > 0 {
-                let len = rest.min(ZEROS.len());
-                out.push(Bytes::from_static(&ZEROS[..len]));
-                rest -= len;
-            }
-            return Ok(());
-        };
-        let body = self.shared.drive.chunk(&id)?;
-        if body.len() != whole as usize {
-            return Err(Error::corrupt(format!("chunk {id} has another length than its extent")));
-        }
-        out.push(body.slice(skip as usize..skip as usize + piece.len as usize));
-        Ok(())
     }
 }
 

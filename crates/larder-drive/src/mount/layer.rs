@@ -57,6 +57,14 @@ impl Piece {
         Piece { at: from, len: to - from, source: self.source.skipped(from - self.at) }
     }
 
+    /// The chunk that it is a part of.
+    pub fn chunk(&self) -> Option<ChunkId> {
+        match self.source {
+            Source::Chunk { id, .. } => Some(id),
+            Source::Hole | Source::Staged => None,
+        }
+    }
+
     /// Says whether it is all of a chunk, so that a manifest can name it.
     pub fn is_whole_chunk(&self) -> bool {
         matches!(self.source, Source::Chunk { skip: 0, whole, .. } if u64::from(whole) == self.len)

@@ -25,6 +25,7 @@ mod files;
 mod layer;
 mod live;
 mod names;
+mod reading;
 mod rechunk;
 mod space;
 mod staging;

@@ -1,5 +1,6 @@
 //! What a commit asks of the catalog: its conditions, its operations and what they take.
 
+use crate::wire::Described;
 use larder_core::{Content, Head, Name, NodeId, NodeKind, OpId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -205,6 +206,23 @@ pub enum Op {
         /// Folder and name it comes back as; `Exists` where that is taken.
         to: (NodeId, Name),
     },
+    /// Keeps a node as a server told it, with its times and its version; older than what is kept, it changes nothing. Only a
+    /// mirror of a server's catalog does this.
+    Adopt {
+        /// The node.
+        node: Box<Described>,
+        /// Keep it where it is not known yet, too.
+        is_new: bool,
+    },
+    /// Has `name` in `parent` name what a server told, or nothing. No error where the folder is not known: nobody has seen it.
+    AdoptName {
+        /// The folder; its own times and counts are told with it.
+        parent: NodeId,
+        /// The name.
+        name: Name,
+        /// What it names.
+        node: Option<Box<Described>>,
+    },
     /// Drops history that ended before `before`: old versions, and deleted nodes with all they hold.
     /// Only the collection calls this, before it marks.
     PurgeHistory {
@@ -234,4 +252,6 @@ pub enum Table {
     Users = 2,
     /// Settings changed while running.
     Settings = 3,
+    /// What a mirror of a server's catalog knows, by folder.
+    Mirror = 5,
 }

@@ -3,6 +3,7 @@
 //! Reads go straight to the index; commits go through one [`Txn`] at a time, so that conditions hold until the
 //! batch is applied. Waiting for the disk happens outside that lock: commits share a sync.
 
+mod adopt;
 mod history;
 mod keys;
 mod ops;

@@ -61,6 +61,8 @@ impl<K: Kv> Txn<'_, K> {
                 Ok(())
             }
             Op::Undelete { node, to } => self.undelete(node, to),
+            Op::Adopt { node, is_new } => self.adopt(*node, is_new).map(drop),
+            Op::AdoptName { parent, name, node } => self.adopt_name(parent, name, node.map(|node| *node)),
             Op::PurgeHistory { limit, .. } => self.purge(expired, limit),
         }
     }

@@ -1,0 +1,191 @@
+//! A project at a server, over HTTP. Source: crates/larder-api/PROTOCOL.md.
+
+use super::connection::Connection;
+use super::{Feed, News, Origin, Page, Project, Role};
+use crate::catalog::Cursor;
+use crate::wire::{self, Described, WireChange, WireChanges, WireEntry, WireNode, WirePage};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::{Bytes, BytesMut};
+use http::Method;
+use hyper::body::Incoming;
+use larder_core::{ChunkId, Error, Name, NodeId, Result, chunker, manifest};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+
+/// The longest page of a manifest.
+const PAGE_MAX_BYTES: usize = manifest::PAGE_EXTENTS * manifest::EXTENT_BYTES;
+/// The longest chunk or page.
+const BODY_MAX_BYTES: usize =
+    if chunker::MAX_BYTES > PAGE_MAX_BYTES { chunker::MAX_BYTES } else { PAGE_MAX_BYTES };
+/// The length that stands for a chunk that is not there.
+const ABSENT: u32 = u32::MAX;
+
+/// A project at a server, as one device asks for it.
+pub struct HttpOrigin {
+    connection: Connection,
+    project: String,
+}
+
+impl HttpOrigin {
+    /// Will ask over `connection` for `project`.
+    pub fn new(connection: Connection, project: &str) -> Self {
+        Self { connection, project: project.to_owned() }
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let path = format!("projects/{}{path}", self.project);
+        self.connection.json(Method::GET, &path, Vec::new())
+    }
+}
+
+#[derive(Deserialize)]
+struct WireProject {
+    root: WireNode,
+    role: String,
+    cursor: String,
+}
+
+#[derive(Deserialize)]
+struct WireFound {
+    entries: Vec<WireEntry>,
+}
+
+impl Origin for HttpOrigin {
+    fn project(&self) -> Result<Project> {
+        let project: WireProject = self.get("")?;
+        let role = match project.role.as_str() {
+            "owner" => Role::Owner,
+            "editor" => Role::Editor,
+            _ => Role::Viewer,
+        };
+        Ok(Project { root: project.root.read()?, role, cursor: cursor_of(&project.cursor)? })
+    }
+
+    fn entries(&self, folder: NodeId, after: Option<&Name>, limit: usize) -> Result<Page> {
+        let after = after.map_or_else(String::new, |name| format!("&after={}", quoted(&[name])));
+        let page: WirePage = self.get(&format!("/nodes/{folder}/entries?limit={limit}{after}"))?;
+        let entry = |entry: &WireEntry| Ok((wire::name_of(&entry.name)?, entry.node.read()?));
+        let entries = page.entries.iter().map(entry).collect::<Result<Vec<_>>>()?;
+        let is_sorted = entries.is_sorted_by(|a: &(Name, _), b: &(Name, _)| a.0 < b.0);
+        if !is_sorted || (page.more && entries.is_empty()) {
+            return Err(self.connection.strange("a listing without order"));
+        }
+        let next = entries.last().filter(|_| page.more).map(|(name, _)| name.clone());
+        Ok(Page { entries, next })
+    }
+
+    fn find(&self, folder: NodeId, name: &Name) -> Result<Option<Described>> {
+        let found: WireFound = self.get(&format!("/nodes/{folder}/lookup?path={}", quoted(&[name])))?;
+        found.entries.first().map(|entry| entry.node.read()).transpose()
+    }
+
+    fn chunks(
+        &self,
+        of: NodeId,
+        ids: &[ChunkId],
+        arrived: &mut dyn FnMut(usize, Option<Bytes>) -> Result<()>,
+    ) -> Result<()> {
+        let path = format!("projects/{}/nodes/{of}/chunks", self.project);
+        let body = ids.iter().flat_map(|id| id.0).collect();
+        self.connection.block_on(async {
+            let answer = self.connection.send(Method::POST, &path, "application/octet-stream", body).await?;
+            let mut frames = Frames { body: answer.into_body(), ahead: BytesMut::new() };
+            for at in 0..ids.len() {
+                let length = frames.take(&self.connection, 4).await?;
+                let length = u32::from_le_bytes(length[..].try_into().expect("four bytes were taken"));
+                if length == ABSENT {
+                    arrived(at, None)?;
+                    continue;
+                }
+                if length as usize > BODY_MAX_BYTES {
+                    return Err(self.connection.strange("a chunk of impossible length"));
+                }
+                let body = frames.take(&self.connection, length as usize).await?;
+                arrived(at, Some(body))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn changes(&self, after: &Cursor, limit: usize) -> Result<Feed> {
+        let after = URL_SAFE_NO_PAD.encode(&after.0);
+        let changes: WireChanges = self.get(&format!("/changes?after={after}&limit={limit}"))?;
+        let news = changes.changes.iter().map(news_of).collect::<Result<_>>()?;
+        Ok(Feed { news, cursor: cursor_of(&changes.cursor)?, more: changes.more })
+    }
+
+    fn end(&self) {
+        self.connection.end();
+    }
+
+    fn wait(&self, after: &Cursor, limit: Duration) -> Result<bool> {
+        let after = URL_SAFE_NO_PAD.encode(&after.0);
+        let path = format!("projects/{}/news?after={after}", self.project);
+        self.connection.block_on(async {
+            let answer = self.connection.send(Method::GET, &path, "text/event-stream", Vec::new()).await?;
+            let mut body = answer.into_body();
+            let heard = async {
+                while let Some(piece) = self.connection.piece(&mut body).await? {
+                    // Anything but a heartbeat, which is a comment, says that there is news.
+                    if piece.windows(5).any(|bytes| bytes == b"data:") {
+                        return Ok(true);
+                    }
+                }
+                Err(self.connection.unreachable("the stream of news ended"))
+            };
+            tokio::time::timeout(limit, heard).await.unwrap_or(Ok(false))
+        })
+    }
+}
+
+/// An answer that is read piece by piece.
+struct Frames {
+    body: Incoming,
+    ahead: BytesMut,
+}
+
+impl Frames {
+    async fn take(&mut self, connection: &Connection, len: usize) -> Result<Bytes> {
+        while self.ahead.len() < len {
+            match connection.piece(&mut self.body).await? {
+                Some(piece) => self.ahead.extend_from_slice(&piece),
+                None => return Err(connection.unreachable("the answer broke off")),
+            }
+        }
+        Ok(self.ahead.split_to(len).freeze())
+    }
+}
+
+fn news_of(change: &WireChange) -> Result<News> {
+    Ok(match change {
+        WireChange::Name { parent, name, node } => News::Name {
+            parent: NodeId(wire::number(parent)?),
+            name: wire::name_of(name)?,
+            node: node.as_ref().map(|node| node.read().map(Box::new)).transpose()?,
+        },
+        WireChange::Node(node) => News::Node(Box::new(node.read()?)),
+        WireChange::Gone(id) => News::Gone(NodeId(wire::number(id)?)),
+    })
+}
+
+fn cursor_of(text: &str) -> Result<Cursor> {
+    let bytes = URL_SAFE_NO_PAD.decode(text);
+    bytes.map(Cursor).map_err(|e| Error::corrupt("the server sent no cursor").because(e))
+}
+
+/// Names as a path of wire names, quoted for a query. Source: RFC 3986 § 2.3 and § 3.4.
+fn quoted(names: &[&Name]) -> String {
+    let names: Vec<String> = names.iter().map(|name| wire::text_of(name.as_bytes())).collect();
+    let mut text = String::new();
+    for byte in names.join("/").bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                text.push(char::from(byte));
+            }
+            byte => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
+}

@@ -1,0 +1,375 @@
+//! A remote project's catalog as a device has it: what it was told, kept on the device, and asked for where it was not.
+//!
+//! Folders are told page by page as somebody lists them; from then on the change feed keeps them right. What is known is
+//! answered without the network.
+
+use super::{Feed, News, Origin};
+use crate::catalog::{
+    Catalog, Change, Commit, Committed, Counts, Cursor, Deleted, Listed, OldVersion, Table,
+};
+use crate::wire::Described;
+use crate::{Durability, Op};
+use larder_core::{Error, Kind, Name, Node, NodeId, Result, Timestamp};
+use parking_lot::{Condvar, Mutex};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// Entries asked for at a time.
+const PAGE: usize = 1024;
+/// How often a page is asked for again because the folder changed meanwhile.
+const ASKS_MAX: usize = 16;
+/// Key of the cursor in [`Table::Mirror`]; the marks of folders are 8 bytes and more.
+const CURSOR: &[u8] = b"cursor";
+
+/// How much of a folder is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Known {
+    /// Only what was asked for by name.
+    Nothing,
+    /// Every name up to this one.
+    UpTo(Name),
+    /// Every name.
+    All,
+}
+
+impl Known {
+    fn covers(&self, name: &Name) -> bool {
+        match self {
+            Known::Nothing => false,
+            Known::UpTo(last) => name <= last,
+            Known::All => true,
+        }
+    }
+
+    fn encode(&self) -> Option<Vec<u8>> {
+        match self {
+            Known::Nothing => None,
+            Known::UpTo(last) => Some([b"u", last.as_bytes()].concat()),
+            Known::All => Some(b"a".to_vec()),
+        }
+    }
+
+    fn decode(bytes: Option<&[u8]>) -> Result<Self> {
+        Ok(match bytes {
+            None => Known::Nothing,
+            Some([b'a']) => Known::All,
+            Some([b'u', name @ ..]) => Known::UpTo(Name::new(name)?),
+            Some(_) => return Err(Error::corrupt("mark of a folder")),
+        })
+    }
+}
+
+/// What is being asked now.
+#[derive(Default)]
+struct Asking {
+    /// Folders that somebody asks about, each with the number of changes in it that were heard of since.
+    folders: HashMap<NodeId, u64>,
+}
+
+/// A catalog over another that keeps it and the server that tells it.
+pub struct Mirror {
+    kept: Arc<dyn Catalog>,
+    origin: Arc<dyn Origin>,
+    now: fn() -> Timestamp,
+    asking: Mutex<Asking>,
+    answered: Condvar,
+    /// One at a time changes what is kept.
+    keeping: Mutex<()>,
+}
+
+impl Mirror {
+    /// Opens what `kept` has of the project of `origin`. The first time the server is asked for its top folder.
+    ///
+    /// # Errors
+    /// Those of the server, the first time.
+    pub fn open(kept: Arc<dyn Catalog>, origin: Arc<dyn Origin>, now: fn() -> Timestamp) -> Result<Self> {
+        let mirror = Self {
+            kept,
+            origin,
+            now,
+            asking: Mutex::default(),
+            answered: Condvar::new(),
+            keeping: Mutex::new(()),
+        };
+        if mirror.kept.record(Table::Mirror, CURSOR)?.is_none() {
+            let project = mirror.origin.project()?;
+            if project.root.node.id != NodeId::ROOT {
+                return Err(Error::corrupt("the server's project has another top folder"));
+            }
+            mirror.keep(vec![adopt(project.root), cursor_record(&project.cursor)])?;
+        }
+        Ok(mirror)
+    }
+
+    /// Where the change feed was followed to.
+    ///
+    /// # Errors
+    /// Those of the index.
+    pub fn cursor(&self) -> Result<Cursor> {
+        Ok(Cursor(self.kept.record(Table::Mirror, CURSOR)?.unwrap_or_default()))
+    }
+
+    /// Makes operations of what the feed says, for [`Mirror::follow`] to commit.
+    fn news(&self, feed: Feed) -> Vec<Op> {
+        let mut ops = Vec::with_capacity(feed.news.len() + 1);
+        for news in feed.news {
+            match news {
+                News::Name { parent, name, node } => ops.push(Op::AdoptName { parent, name, node }),
+                News::Node(node) => ops.push(Op::Adopt { node, is_new: false }),
+                // Its name was told as gone.
+                News::Gone(_) => {}
+            }
+        }
+        ops.push(cursor_record(&feed.cursor));
+        ops
+    }
+
+    /// Takes over up to `limit` changes of the server's; says whether there are more. `commit` commits them and tells whoever
+    /// has seen what was before.
+    ///
+    /// # Errors
+    /// `Conflict` where the feed does not reach back so far ([`Mirror::compare`] helps); those of the server and of `commit`.
+    pub fn follow(&self, limit: usize, commit: impl FnOnce(Vec<Op>) -> Result<()>) -> Result<bool> {
+        let feed = self.origin.changes(&self.cursor()?, limit)?;
+        let more = feed.more;
+        let _keeping = self.keeping.lock();
+        let mut asking = self.asking.lock();
+        for news in &feed.news {
+            if let News::Name { parent, .. } = news
+                && let Some(heard) = asking.folders.get_mut(parent)
+            {
+                *heard += 1;
+            }
+        }
+        drop(asking);
+        commit(self.news(feed))?;
+        Ok(more)
+    }
+
+    /// Compares everything that is kept with the server, where the feed does not reach back to what was heard last. `commit`
+    /// as for [`Mirror::follow`].
+    ///
+    /// # Errors
+    /// Those of the server and of `commit`; what was compared by then is right, and the rest is compared the next time.
+    pub fn compare(&self, mut commit: impl FnMut(Vec<Op>) -> Result<()>) -> Result<()> {
+        let project = self.origin.project()?;
+        let marks = self.kept.records(Table::Mirror)?;
+        let mut folders = marks.iter().filter_map(|(key, _)| key.as_slice().try_into().ok());
+        folders.try_for_each(|id| self.compare_folder(NodeId(u64::from_be_bytes(id)), &mut commit))?;
+        let _keeping = self.keeping.lock();
+        commit(vec![adopt(project.root), cursor_record(&project.cursor)])
+    }
+
+    fn compare_folder(&self, folder: NodeId, commit: &mut impl FnMut(Vec<Op>) -> Result<()>) -> Result<()> {
+        let mut known = Known::Nothing;
+        loop {
+            let ops = match self.more_entries(folder, &known) {
+                // It is gone, and its name with it where that was.
+                Err(error) if error.kind() == Kind::NotFound => vec![record(&folder.0.to_be_bytes(), None)],
+                ops => ops?,
+            };
+            let _keeping = self.keeping.lock();
+            commit(ops)?;
+            known = self.known(folder)?;
+            if matches!(known, Known::All | Known::Nothing) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn keep(&self, ops: Vec<Op>) -> Result<Committed> {
+        let (expect, durability) = (Vec::new(), Durability::Process);
+        self.kept.commit(Commit { at: (self.now)(), op_id: None, expect, ops, durability })
+    }
+
+    fn known(&self, folder: NodeId) -> Result<Known> {
+        Known::decode(self.kept.record(Table::Mirror, &folder.0.to_be_bytes())?.as_deref())
+    }
+
+    /// Has one caller at a time ask about `folder`: the others wait, and then find the answer kept. What `ask` returns is
+    /// kept, unless the folder changed meanwhile; then it is asked again.
+    fn ask<R>(
+        &self,
+        folder: NodeId,
+        is_known: impl Fn(&Self) -> Result<Option<R>>,
+        ask: impl Fn(&Self) -> Result<Vec<Op>>,
+    ) -> Result<R> {
+        let mut asking = self.asking.lock();
+        self.answered.wait_while(&mut asking, |asking| asking.folders.contains_key(&folder));
+        if let Some(known) = is_known(self)? {
+            return Ok(known);
+        }
+        asking.folders.insert(folder, 0);
+        drop(asking);
+        let _turn = Turn { mirror: self, folder };
+        for _ in 0..ASKS_MAX {
+            self.asking.lock().folders.insert(folder, 0);
+            let ops = ask(self)?;
+            let _keeping = self.keeping.lock();
+            if self.asking.lock().folders.get(&folder) == Some(&0) {
+                self.keep(ops)?;
+                return is_known(self)?.ok_or_else(|| Error::corrupt("what the server said was not kept"));
+            }
+        }
+        Err(Error::unavailable("the folder changes faster than it can be read"))
+    }
+
+    /// Asks for the names behind those known; those kept that the server does not have go.
+    fn more_entries(&self, folder: NodeId, known: &Known) -> Result<Vec<Op>> {
+        let after = match known {
+            Known::UpTo(last) => Some(last),
+            Known::Nothing | Known::All => None,
+        };
+        let page = self.origin.entries(folder, after, PAGE)?;
+        let known = page.next.map_or(Known::All, Known::UpTo);
+        let mut gone: BTreeSet<Name> = BTreeSet::new();
+        let mut at = after.cloned();
+        loop {
+            let kept = self.kept.list(folder, at.as_ref(), PAGE)?;
+            at = kept.last().map(|entry| entry.name.clone());
+            gone.extend(kept.into_iter().map(|entry| entry.name).filter(|name| known.covers(name)));
+            if !at.as_ref().is_some_and(|last| known.covers(last)) {
+                break;
+            }
+        }
+        let mut ops: Vec<Op> = Vec::with_capacity(page.entries.len() + 1);
+        for (name, node) in page.entries {
+            gone.remove(&name);
+            ops.push(Op::AdoptName { parent: folder, name, node: Some(Box::new(node)) });
+        }
+        ops.extend(gone.into_iter().map(|name| Op::AdoptName { parent: folder, name, node: None }));
+        ops.push(record(&folder.0.to_be_bytes(), known.encode()));
+        Ok(ops)
+    }
+}
+
+/// The right to ask about a folder.
+struct Turn<'a> {
+    mirror: &'a Mirror,
+    folder: NodeId,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.mirror.asking.lock().folders.remove(&self.folder);
+        self.mirror.answered.notify_all();
+    }
+}
+
+fn adopt(node: Described) -> Op {
+    Op::Adopt { node: Box::new(node), is_new: true }
+}
+
+fn record(key: &[u8], value: Option<Vec<u8>>) -> Op {
+    Op::SetRecord { table: Table::Mirror, key: key.to_vec(), value }
+}
+
+fn cursor_record(cursor: &Cursor) -> Op {
+    record(CURSOR, Some(cursor.0.clone()))
+}
+
+/// What changes nothing of the project: records of the device's own, and what the mirror itself was told.
+fn is_own(op: &Op) -> bool {
+    matches!(op, Op::SetRecord { .. } | Op::Adopt { .. } | Op::AdoptName { .. } | Op::PurgeHistory { .. })
+}
+
+impl Catalog for Mirror {
+    fn node(&self, id: NodeId) -> Result<Node> {
+        self.kept.node(id)
+    }
+
+    fn lookup(&self, parent: NodeId, name: &Name) -> Result<Node> {
+        match self.kept.lookup(parent, name) {
+            Err(error) if error.kind() == Kind::NotFound => {}
+            found => return found,
+        }
+        if self.known(parent)?.covers(name) {
+            return Err(Error::not_found(format!("{name}")));
+        }
+        self.ask(
+            parent,
+            |mirror| match mirror.kept.lookup(parent, name) {
+                Err(error) if error.kind() == Kind::NotFound => {
+                    Ok(mirror.known(parent)?.covers(name).then(|| Err(error)))
+                }
+                found => found.map(|node| Some(Ok(node))),
+            },
+            |mirror| match mirror.origin.find(parent, name)? {
+                Some(node) => {
+                    let node = Some(Box::new(node));
+                    Ok(vec![Op::AdoptName { parent, name: name.clone(), node }])
+                }
+                None => Err(Error::not_found(format!("{name}"))),
+            },
+        )?
+    }
+
+    fn list(&self, parent: NodeId, after: Option<&Name>, limit: usize) -> Result<Vec<Listed>> {
+        loop {
+            let known = self.known(parent)?;
+            let listed = self.kept.list(parent, after, limit)?;
+            // Beyond what is known some names are missing.
+            let is_sure = listed.len() == limit && listed.last().is_none_or(|last| known.covers(&last.name));
+            if known == Known::All || is_sure {
+                return Ok(listed);
+            }
+            self.ask(
+                parent,
+                |mirror| Ok((mirror.known(parent)? != known).then_some(())),
+                |mirror| mirror.more_entries(parent, &known),
+            )?;
+        }
+    }
+
+    fn xattr(&self, node: NodeId, name: &[u8]) -> Result<Vec<u8>> {
+        self.kept.xattr(node, name)
+    }
+
+    fn xattrs(&self, node: NodeId) -> Result<Vec<Vec<u8>>> {
+        self.kept.xattrs(node)
+    }
+
+    fn record(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.kept.record(table, key)
+    }
+
+    fn records(&self, table: Table) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        self.kept.records(table)
+    }
+
+    fn new_id(&self) -> NodeId {
+        self.kept.new_id()
+    }
+
+    fn commit(&self, commit: Commit) -> Result<Committed> {
+        // A time of access is the device's own matter, and no matter here.
+        let ops: Vec<Op> = commit.ops.into_iter().filter(|op| !matches!(op, Op::Touch { .. })).collect();
+        if ops.is_empty() {
+            return Ok(Committed::default());
+        }
+        if !ops.iter().all(is_own) {
+            return Err(Error::io("this mount", std::io::Error::from(rustix::io::Errno::ROFS)));
+        }
+        self.kept.commit(Commit { ops, ..commit })
+    }
+
+    fn versions(&self, node: NodeId) -> Result<Vec<OldVersion>> {
+        self.kept.versions(node)
+    }
+
+    fn deleted(&self, parent: NodeId, name: Option<&Name>) -> Result<Vec<Deleted>> {
+        self.kept.deleted(parent, name)
+    }
+
+    fn changes(&self, after: &Cursor, limit: usize) -> Result<(Vec<Change>, Cursor)> {
+        self.kept.changes(after, limit)
+    }
+
+    fn now(&self) -> Cursor {
+        self.kept.now()
+    }
+
+    fn counts(&self) -> Counts {
+        self.kept.counts()
+    }
+}

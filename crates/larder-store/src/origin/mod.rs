@@ -1,0 +1,128 @@
+//! The other side of a remote mount: the server, as a device asks it.
+//!
+//! Calls block and end: each has a time after which it fails. Whatever a server sends is checked before it is believed.
+
+mod connection;
+mod http;
+mod mirror;
+
+pub use connection::{Connection, Credentials};
+pub use http::HttpOrigin;
+pub use mirror::Mirror;
+
+use crate::catalog::Cursor;
+use crate::wire::Described;
+use bytes::Bytes;
+use larder_core::{ChunkId, Name, NodeId, Result};
+use std::time::Duration;
+
+/// What a device may do in a project.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Everything.
+    Owner,
+    /// Read and write.
+    Editor,
+    /// Read.
+    Viewer,
+}
+
+/// A project as the server tells it.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// Its top folder.
+    pub root: Described,
+    /// What the device may do there.
+    pub role: Role,
+    /// Where the change feed is now: what is read later is at least as new.
+    pub cursor: Cursor,
+}
+
+/// Some entries of a folder, in byte order of their names.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// Names and what they name.
+    pub entries: Vec<(Name, Described)>,
+    /// The name to go on behind; `None` at the end of the folder.
+    pub next: Option<Name>,
+}
+
+/// A change with what is there now; hearing of it twice, or late, does no harm.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// What a name in a folder names now.
+    Name {
+        /// The folder.
+        parent: NodeId,
+        /// The name.
+        name: Name,
+        /// What it names; nothing where it is gone.
+        node: Option<Box<Described>>,
+    },
+    /// A node as it is now.
+    Node(Box<Described>),
+    /// A node that has no name any more.
+    Gone(NodeId),
+}
+
+/// Some changes.
+#[derive(Clone, Debug, Default)]
+pub struct Feed {
+    /// In the order in which they were made.
+    pub news: Vec<News>,
+    /// Where to go on.
+    pub cursor: Cursor,
+    /// There are more.
+    pub more: bool,
+}
+
+/// A server's project.
+///
+/// Errors of every call: `Unavailable` where the server cannot be reached or does not answer in time; `Denied` where it does not
+/// know the device any more; `Corrupt` where what it says makes no sense.
+pub trait Origin: Send + Sync {
+    /// Returns the project.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such project.
+    fn project(&self) -> Result<Project>;
+
+    /// Returns up to `limit` entries of a folder behind `after`.
+    ///
+    /// # Errors
+    /// `NotFound`, `NotADirectory`.
+    fn entries(&self, folder: NodeId, after: Option<&Name>, limit: usize) -> Result<Page>;
+
+    /// Returns what `name` in `folder` names.
+    ///
+    /// # Errors
+    /// `NotFound` and `NotADirectory` for the folder.
+    fn find(&self, folder: NodeId, name: &Name) -> Result<Option<Described>>;
+
+    /// Fetches chunks that the content of file `of` holds, in one request, and hands each over as it arrives: its place in
+    /// `ids` and its body, which nobody has checked yet; no body where the server does not have it for this file.
+    ///
+    /// # Errors
+    /// Those of `arrived`, which end the call.
+    fn chunks(
+        &self,
+        of: NodeId,
+        ids: &[ChunkId],
+        arrived: &mut dyn FnMut(usize, Option<Bytes>) -> Result<()>,
+    ) -> Result<()>;
+
+    /// Returns up to `limit` changes behind `after`.
+    ///
+    /// # Errors
+    /// `Conflict` where the feed does not reach back so far.
+    fn changes(&self, after: &Cursor, limit: usize) -> Result<Feed>;
+
+    /// Ends every call under way, and fails those to come.
+    fn end(&self);
+
+    /// Waits until there are changes behind `after`, up to `limit`; says whether there are.
+    ///
+    /// # Errors
+    /// Those of every call.
+    fn wait(&self, after: &Cursor, limit: Duration) -> Result<bool>;
+}

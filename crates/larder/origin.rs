@@ -1,0 +1,211 @@
+//! A remote project on this device: its data directory, and keeping what is known of it right.
+
+use crate::actor;
+use crate::config::data_directory;
+use crate::directory::{holds_drive, make_private};
+use crate::login::{Server, file_name, server_of};
+use larder_core::{Error, Kind, Result};
+use larder_drive::fetch::{Fetch, READER_DEADLINE};
+use larder_drive::{Clock, Drive, Parts, Settings};
+use larder_store::origin::{Mirror, Origin};
+use larder_store::{Durability, Op};
+use parking_lot::{Condvar, Mutex};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Says in a data directory that it mirrors a project.
+const FILE: &str = "origin.json";
+/// Changes taken over in one commit.
+const CHANGES: usize = 1000;
+/// How long to wait for news before asking whether there is any.
+const NEWS: Duration = Duration::from_secs(300);
+/// The first pause after a failure; each further one is twice as long.
+const PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(15);
+
+/// A project at a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    server: String,
+    project: String,
+}
+
+impl Place {
+    /// Reads `http(s)://host[:port]/PROJECT`; `None` for what is no address at all.
+    ///
+    /// # Errors
+    /// `Invalid` for another address.
+    pub fn parse(source: &Path) -> Result<Option<Self>> {
+        let Some(text) = source.to_str().filter(|text| text.contains("://")) else { return Ok(None) };
+        let wrong = || Error::invalid(format!("{text:?} is no address such as https://host:4918/home"));
+        let (server, project) = text.trim_end_matches('/').rsplit_once('/').ok_or_else(wrong)?;
+        let server = server_of(server).map_err(|_| wrong())?;
+        let plain = |letter: char| letter.is_alphanumeric() || "._-".contains(letter);
+        if project.is_empty() || project.starts_with('.') || !project.chars().all(plain) {
+            return Err(wrong());
+        }
+        Ok(Some(Self { server, project: project.to_owned() }))
+    }
+
+    /// What is mirrored in `data`, if anything.
+    ///
+    /// # Errors
+    /// `Corrupt` for a file that says nothing.
+    pub fn of(data: &Path) -> Result<Option<Self>> {
+        let path = data.join(FILE);
+        match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|e| Error::corrupt(path.display().to_string()).because(e)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io(path.display().to_string(), e)),
+        }
+    }
+
+    /// Makes the directory that mirrors it, `data` or the usual one, and returns it.
+    ///
+    /// # Errors
+    /// `Denied` where this machine is no device of the server; `Conflict` where the directory holds something else.
+    pub fn prepare(&self, data: Option<PathBuf>) -> Result<PathBuf> {
+        Server::load(&self.server)?;
+        let usual = || data_directory().map(|dir| dir.join(self.directory()));
+        let data = data.or_else(usual);
+        let data = data.ok_or_else(|| Error::invalid("--data is needed: this user has no home directory"))?;
+        let data = std::path::absolute(&data).map_err(|e| Error::io(data.display().to_string(), e))?;
+        match Self::of(&data)? {
+            Some(there) if there == *self => return Ok(data),
+            None if !holds_drive(&data) => {}
+            _ => return Err(Error::conflict(format!("{} holds another drive", data.display()))),
+        }
+        let failed = |e| Error::io(data.display().to_string(), e);
+        make_private(&data)?;
+        let bytes = serde_json::to_vec_pretty(self).expect("strings become JSON");
+        let next = data.join(format!("{FILE}.new"));
+        std::fs::write(&next, bytes)
+            .and_then(|()| std::fs::rename(&next, data.join(FILE)))
+            .map_err(failed)?;
+        Ok(data)
+    }
+
+    fn directory(&self) -> String {
+        format!("larder-devices/{}/{}", file_name(&self.server), self.project)
+    }
+
+    /// Opens the mirror over `parts`, which keep it.
+    ///
+    /// # Errors
+    /// `Denied` where this machine is no device of the server; the first time those of reaching it.
+    pub fn open(&self, parts: Parts, tuning: Settings) -> Result<(Arc<Drive>, Follower)> {
+        let origin: Arc<dyn Origin> = Arc::new(Server::load(&self.server)?.origin(&self.project)?);
+        let now = || Clock::system().now();
+        let mirror = Arc::new(Mirror::open(parts.catalog.clone(), origin.clone(), now)?);
+        let fetch = Fetch::start(origin.clone(), parts.chunks.clone(), READER_DEADLINE)?;
+        let parts = Parts { catalog: mirror.clone(), ..parts };
+        let drive = Drive::open_remote(parts, tuning, fetch)?;
+        let follower = Follower::start(drive.clone(), mirror, origin)?;
+        Ok((drive, follower))
+    }
+}
+
+/// Hears of the server's changes until it is ended.
+pub struct Follower {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    drive: Arc<Drive>,
+    mirror: Arc<Mirror>,
+    origin: Arc<dyn Origin>,
+    ended: Mutex<bool>,
+    rung: Condvar,
+}
+
+impl Follower {
+    fn start(drive: Arc<Drive>, mirror: Arc<Mirror>, origin: Arc<dyn Origin>) -> Result<Self> {
+        let (ended, rung) = (Mutex::new(false), Condvar::new());
+        let shared = Arc::new(Shared { drive, mirror, origin, ended, rung });
+        let following = shared.clone();
+        let started = std::thread::Builder::new().name("larder-follow".into()).spawn(move || following.run());
+        let thread = Mutex::new(Some(started.map_err(|e| Error::io("starting a thread", e))?));
+        Ok(Self { shared, thread })
+    }
+
+    /// Ends it, and every call to the server.
+    pub fn end(&self) {
+        *self.shared.ended.lock() = true;
+        self.shared.rung.notify_all();
+        self.shared.origin.end();
+        if let Some(thread) = self.thread.lock().take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        let mut pause = PAUSE;
+        while !*self.ended.lock() {
+            match self.follow() {
+                Ok(()) => pause = PAUSE,
+                Err(error) => {
+                    tracing::info!(%error, "not in touch with the server");
+                    let mut ended = self.ended.lock();
+                    if !*ended {
+                        self.rung.wait_for(&mut ended, pause);
+                    }
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+            }
+        }
+    }
+
+    /// Takes over what there is, and waits for more.
+    fn follow(&self) -> Result<()> {
+        let commit = |ops: Vec<Op>| {
+            self.drive.commit(&actor::server(), Vec::new(), ops, Durability::Process).map(drop)
+        };
+        loop {
+            match self.mirror.follow(CHANGES, commit) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) if error.kind() == Kind::Conflict => {
+                    tracing::info!("the server's changes do not reach back so far: comparing everything");
+                    self.mirror.compare(commit)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.origin.wait(&self.mirror.cursor()?, NEWS).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_an_address_with_a_project_or_a_directory() {
+        let parse = |text: &str| Place::parse(Path::new(text));
+        let place = parse("http://host:1/home/").expect("an address").expect("remote");
+        assert_eq!(place, Place { server: "http://host:1".into(), project: "home".into() });
+        assert_eq!(place.directory(), "larder-devices/host_1/home");
+        assert_eq!(parse("/srv/data").expect("a directory"), None);
+        for bad in
+            ["http://host:1", "ftp://host/home", "http://host/a/b", "http://host/..", "https://u@h/home"]
+        {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}
