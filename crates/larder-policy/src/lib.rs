@@ -1,9 +1,10 @@
-//! What should happen: how fast bytes may move, and when to try again.
+//! What should happen: what moves next and how fast, and when to try again.
 //!
 //! Everything here is pure: time comes in as a [`Tick`], randomness as a number, and waiting is the caller's.
 
 pub mod ahead;
 pub mod bucket;
+pub mod plan;
 pub mod rate;
 pub mod retry;
 pub mod throttle;

@@ -35,12 +35,12 @@ impl fmt::Display for WeekMinute {
     }
 }
 
-/// Whose rate is meant where two are written, `UP:DOWN`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which way bytes go; of two rates that are written `UP:DOWN`, which one is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// The first of two.
+    /// From the device to the server.
     Up,
-    /// The second.
+    /// From the server to the device.
     Down,
 }
 
