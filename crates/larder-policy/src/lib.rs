@@ -1,4 +1,4 @@
-//! What should happen: what moves next and how fast, and when to try again.
+//! What should happen: what moves next and how fast, when to try again, and what stays on a device.
 //!
 //! Everything here is pure: time comes in as a [`Tick`], randomness as a number, and waiting is the caller's.
 
@@ -7,6 +7,7 @@ pub mod bucket;
 pub mod plan;
 pub mod rate;
 pub mod retry;
+pub mod rules;
 pub mod throttle;
 pub mod tick;
 pub mod timetable;
