@@ -10,8 +10,8 @@ use larder_core::{Content, Error, Extent, Head, Name, Node, NodeId, NodeKind, Re
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The most extended attributes of one node that are read.
-const XATTRS_MAX: usize = 4096;
+/// The most extended attributes of one node that are told, and read.
+pub const XATTRS_MAX: usize = 4096;
 
 /// A node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

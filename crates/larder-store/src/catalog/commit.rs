@@ -252,6 +252,8 @@ pub enum Table {
     Users = 2,
     /// Settings changed while running.
     Settings = 3,
+    /// Devices by the hash of their token.
+    Devices = 4,
     /// What a mirror of a server's catalog knows, by folder.
     Mirror = 5,
 }

@@ -1,0 +1,47 @@
+//! Nodes as other sides see them: those that have a name and are no drafts, with their extended attributes.
+
+use larder_core::{Error, Kind, Node, NodeId, Result};
+use larder_drive::Drive;
+use larder_store::wire::{WireNode, XATTRS_MAX};
+
+/// Returns a node that has a name.
+///
+/// # Errors
+/// `NotFound`, also for a draft and for what only the history has.
+pub(crate) fn named(drive: &Drive, id: NodeId) -> Result<Node> {
+    let node = drive.node(id).map_err(|error| match error.kind() {
+        Kind::NotFound => nowhere(id),
+        _ => error,
+    })?;
+    if node.nlink == 0 { Err(nowhere(id)) } else { Ok(node) }
+}
+
+/// What is said of a node that is not there.
+pub(crate) fn nowhere(id: NodeId) -> Error {
+    Error::not_found(format!("there is no node {id}"))
+}
+
+/// Describes `node`.
+///
+/// # Errors
+/// Those of the index.
+pub(crate) fn describe(drive: &Drive, node: &Node) -> Result<WireNode> {
+    let mut xattrs = Vec::new();
+    for name in drive.catalog().xattrs(node.id)?.into_iter().take(XATTRS_MAX) {
+        match drive.catalog().xattr(node.id, &name) {
+            Ok(value) => xattrs.push((name, value)),
+            // Removed since.
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(WireNode::new(node, &xattrs))
+}
+
+/// About how many bytes of JSON a node takes.
+pub(crate) fn weight(node: &WireNode) -> usize {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let extents = node.file.as_ref().map_or(0, |head| head.extents.len());
+    let xattrs: usize = node.xattrs.iter().map(|(name, value)| name.len() + value.len() + 6).sum();
+    400 + text(&node.name) + text(&node.target) + extents + xattrs
+}
