@@ -5,6 +5,7 @@ mod support;
 mod cli {
     mod auth;
     mod background;
+    mod devices;
     mod encryption;
     mod history;
     mod limits;

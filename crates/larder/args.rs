@@ -188,6 +188,11 @@ pub enum Command {
         #[command(subcommand)]
         command: UserCommand,
     },
+    /// Which devices may come in; they log in themselves
+    Device {
+        #[command(subcommand)]
+        command: DeviceCommand,
+    },
     /// Print a completion script
     Completions {
         /// The shell
@@ -223,6 +228,18 @@ pub enum UserCommand {
     Remove {
         /// The name
         name: String,
+    },
+}
+
+/// What to do about devices.
+#[derive(Subcommand, Debug)]
+pub enum DeviceCommand {
+    /// List devices
+    List,
+    /// Let a device in no more
+    Remove {
+        /// The id, as `larder device list` shows it
+        id: String,
     },
 }
 

@@ -106,6 +106,11 @@ impl Auth {
         }
     }
 
+    /// The drive whose users these are.
+    pub fn drive(&self) -> &Arc<Drive> {
+        &self.drive
+    }
+
     /// Forgets what was verified; to be called after any change of users.
     pub fn forget(&self) {
         let mut known = self.known.lock();

@@ -1,6 +1,6 @@
 //! One function per command.
 
-use crate::args::{Cli, Command, Common, Mounting, Serving, UserCommand};
+use crate::args::{Cli, Command, Common, DeviceCommand, Mounting, Serving, UserCommand};
 use crate::config::{Config, ServerSettings, StoreSettings};
 use crate::failure::exit_code;
 use crate::login::{self, Login};
@@ -240,6 +240,13 @@ impl Asked {
             Command::Stats => Asked::plain(Request::Stats),
             Command::Limit { down, up, window } => Asked::plain(Request::Limit { down, up, window }),
             Command::User { command } => Asked::user(command)?,
+            Command::Device { command: DeviceCommand::List } => {
+                Asked { look: Look::Devices, ..Asked::plain(Request::DeviceList) }
+            }
+            Command::Device { command: DeviceCommand::Remove { id } } => {
+                let look = Look::Line(&["Removed ", "id"]);
+                Asked { look, ..Asked::plain(Request::DeviceRemove { id }) }
+            }
             other => unreachable!("{other:?} has a function of its own"),
         })
     }

@@ -54,7 +54,7 @@ impl Listening {
         let Self { listener, tls, web, shapers, metrics } = self;
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut connections = JoinSet::new();
-        let told = stop.clone();
+        let (told, api) = (stop.clone(), web.api.clone());
         let mut serve = |socket, peer| {
             while connections.try_join_next().is_some() {}
             let Ok(place) = places.clone().try_acquire_owned() else {
@@ -82,6 +82,8 @@ impl Listening {
                 }
             }
         }
+        // They last as long as their devices do; the connections would not end.
+        api.end_streams();
         waiting(listener).into_iter().for_each(|(socket, peer)| serve(socket, peer));
         let drained = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {

@@ -14,6 +14,7 @@ mod config;
 mod control;
 mod daemon;
 mod data;
+mod devices;
 mod directory;
 mod doctor;
 mod failure;

@@ -7,8 +7,9 @@ use std::time::Duration;
 /// Upper bounds of the duration buckets, in seconds.
 const BUCKETS_S: [f64; 8] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0];
 /// Methods with a counter of their own; the rest is `other`.
-const METHODS: [&str; 12] = [
-    "GET", "HEAD", "OPTIONS", "PROPFIND", "PUT", "DELETE", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "other",
+const METHODS: [&str; 13] = [
+    "GET", "HEAD", "OPTIONS", "POST", "PROPFIND", "PUT", "DELETE", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK",
+    "other",
 ];
 /// First digits of statuses.
 const CLASSES: usize = 5;

@@ -5,7 +5,7 @@ use crate::data::Opened;
 use crate::limits::{Limiter, Limits};
 use crate::mounting::Mounts;
 use crate::request::{Progress, Request};
-use crate::{actor, users};
+use crate::{actor, devices, users};
 use larder_core::{DrivePath, Error, Node, NodeKind, Result, Timestamp};
 use larder_drive::{Drive, VersionEntry, Which};
 use serde_json::{Value, json};
@@ -81,6 +81,10 @@ impl Operator {
                 self.changed(users::change_password(self.drive(), &name, &password), &name)
             }
             Request::UserRemove { name } => self.changed(users::remove(self.drive(), &name), &name),
+            Request::DeviceList => devices::shown(self.drive()),
+            Request::DeviceRemove { id } => {
+                larder_api::devices::remove(self.drive(), &id, None).map(|()| json!({ "id": id }))
+            }
             Request::Mount { source, dir, options } => self.mount(source, dir, &options),
             Request::Umount { dir } => {
                 let gone = || Error::not_found(format!("{} is not a mount of this process", dir.display()));

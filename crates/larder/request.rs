@@ -77,6 +77,13 @@ pub enum Request {
         /// The name.
         name: String,
     },
+    /// All devices.
+    DeviceList,
+    /// One device less.
+    DeviceRemove {
+        /// Its id.
+        id: String,
+    },
     /// Mount the drive that is open.
     Mount {
         /// What /proc/mounts is to show.

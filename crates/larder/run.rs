@@ -13,6 +13,7 @@ use crate::ready::Ready;
 use crate::tls::Tls;
 use crate::web::Web;
 use crate::{actor, control, notify, users};
+use larder_api::Api;
 use larder_core::{Error, Kind, Result};
 use larder_dav::DavService;
 use std::path::PathBuf;
@@ -161,6 +162,7 @@ async fn open_door(
     let web = Web {
         auth: Arc::new(Auth::new(drive.clone())),
         dav: DavService::new(drive.clone(), larder_dav::Settings::home(uid, gid, crate::random::fill)),
+        api: Api::new(drive.clone(), larder_api::Settings::new(crate::random::fill)),
         pages: pages::router(shown),
         metrics: metrics.clone(),
     };

@@ -19,6 +19,8 @@ pub enum Look {
     Versions,
     /// A table of users.
     Users,
+    /// A table of devices.
+    Devices,
 }
 
 /// Prints `answer`.
@@ -39,6 +41,7 @@ pub fn text(answer: &Value, look: &Look) -> String {
         Look::Line(words) => line(answer, words, &mut out),
         Look::Versions => table(answer, &["version", "modified", "size_bytes", "kind", "until"], &mut out),
         Look::Users => table(answer, &["name", "role"], &mut out),
+        Look::Devices => table(answer, &["id", "name", "user", "made"], &mut out),
     }
     out
 }

@@ -120,7 +120,18 @@ pub fn remove(drive: &Drive, name: &str) -> Result<()> {
     if user.role == Role::Owner && owners == 1 {
         return Err(Error::denied(format!("{name} is the last owner: add another one first")));
     }
-    save(drive, name, None)
+    // Its devices go with it: a later user of that name must not have them.
+    let mut ops = larder_api::devices::removal_of(drive, name)?;
+    ops.push(change(name, None));
+    commit(drive, ops)
+}
+
+/// Returns the user of that name.
+///
+/// # Errors
+/// Those of the catalog.
+pub fn find(drive: &Drive, name: &str) -> Result<Option<User>> {
+    Ok(record(drive, name)?.map(|record| User { name: name.to_string(), role: record.role }))
 }
 
 /// Returns all users, by name.
@@ -193,7 +204,14 @@ fn parse(name: &str, value: &[u8]) -> Result<Record> {
 }
 
 fn save(drive: &Drive, name: &str, record: Option<Record>) -> Result<()> {
+    commit(drive, vec![change(name, record)])
+}
+
+fn change(name: &str, record: Option<Record>) -> Op {
     let value = record.map(|record| serde_json::to_vec(&record).expect("plain strings become JSON"));
-    let op = Op::SetRecord { table: Table::Users, key: name.as_bytes().to_vec(), value };
-    drive.commit(&crate::actor::server(), Vec::new(), vec![op], Durability::Power).map(|_| ())
+    Op::SetRecord { table: Table::Users, key: name.as_bytes().to_vec(), value }
+}
+
+fn commit(drive: &Drive, ops: Vec<Op>) -> Result<()> {
+    drive.commit(&crate::actor::server(), Vec::new(), ops, Durability::Power).map(|_| ())
 }

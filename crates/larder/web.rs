@@ -1,6 +1,7 @@
 //! One request: who sends it, and which part answers.
 
 use crate::auth::{Auth, Refusal};
+use crate::devices;
 use crate::metrics::Metrics;
 use crate::users::{Role, User};
 use axum::Router;
@@ -8,6 +9,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, Request, header};
 use hyper::body::Incoming;
+use larder_api::{Api, Caller, Proof};
 use larder_dav::DavService;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,6 +27,8 @@ pub struct Web {
     pub auth: Arc<Auth>,
     /// WebDAV.
     pub dav: DavService,
+    /// The device protocol.
+    pub api: Api,
     /// The rest.
     pub pages: Router,
     /// Counters.
@@ -39,6 +43,8 @@ impl Web {
         let path = request.uri().path();
         let response = if path == "/dav" || path.starts_with("/dav/") {
             self.dav(request, address).await
+        } else if path == "/api" || path.starts_with("/api/") {
+            self.api(request, address).await
         } else {
             match self.pages.call(request).await {
                 Ok(response) => response,
@@ -57,12 +63,32 @@ impl Web {
         }
     }
 
-    fn refuse(&self, refusal: &Refusal, address: IpAddr) -> Response {
+    async fn api(&self, request: Request<Incoming>, address: IpAddr) -> Response {
+        let caller = match devices::token(request.headers()) {
+            Some(token) => devices::caller(self.auth.drive(), token),
+            None => self.auth.identify(request.headers(), address).await.map(|user| Caller {
+                role: devices::role(user.role),
+                user: user.name,
+                proof: Proof::Password,
+            }),
+        };
+        let who = caller.map_err(|refusal| {
+            self.note(&refusal, address);
+            devices::refusal(&refusal)
+        });
+        self.api.handle(request, who).await.map(Body::new)
+    }
+
+    fn note(&self, refusal: &Refusal, address: IpAddr) {
         self.metrics.unauthorized.fetch_add(1, Ordering::Relaxed);
-        let (status, wait_s) = refusal.status();
         if let Refusal::TooMany(wait_s) = refusal {
             tracing::warn!(%address, wait_s, "too many wrong passwords");
         }
+    }
+
+    fn refuse(&self, refusal: &Refusal, address: IpAddr) -> Response {
+        self.note(refusal, address);
+        let (status, wait_s) = refusal.status();
         let mut response = (status, format!("{status}\n")).into_response();
         if *refusal == Refusal::Unknown {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, CHALLENGE);

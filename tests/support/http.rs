@@ -49,6 +49,16 @@ impl Client {
         Client { address, authorization, stream: None }
     }
 
+    /// A client that has the token of a device.
+    pub fn bearer(address: SocketAddr, token: &str) -> Client {
+        Client { address, authorization: format!("Bearer {token}"), stream: None }
+    }
+
+    /// The same client of a server at another address.
+    pub fn moved(self, address: SocketAddr) -> Client {
+        Client { address, stream: None, ..self }
+    }
+
     /// The value of the Authorization header.
     pub fn authorization(&self) -> &str {
         &self.authorization

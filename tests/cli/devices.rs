@@ -1,0 +1,127 @@
+//! `device`, and the protocol of devices over a real socket.
+
+use crate::support::http::{self, Client};
+use crate::support::server::{PASSWORD, Place, Server};
+use serde_json::Value;
+use std::io::{BufRead, Read, Write};
+use std::time::{Duration, Instant};
+
+/// A server gives requests under way ten seconds; streams of news must not use them up.
+const END_WITHIN: Duration = Duration::from_secs(8);
+const HOME: &str = "/api/v1/projects/home";
+
+/// A device of `user`: its id and a client that has its token.
+fn device(server: &Server, user: &str, password: &str) -> (String, Client) {
+    let mut client = Client::new(server.address(), user, password);
+    let json = [("Content-Type", "application/json")];
+    let made = client.ok("POST", "/api/v1/devices", &json, br#"{"name":"laptop"}"#);
+    let made: Value = serde_json::from_slice(&made.body).expect("JSON");
+    let text = |field: &str| made[field].as_str().expect("text").to_owned();
+    (text("id"), Client::bearer(server.address(), &text("token")))
+}
+
+fn json(client: &mut Client, path: &str) -> Value {
+    serde_json::from_slice(&client.ok("GET", path, &[], b"").body).expect("JSON")
+}
+
+fn status(client: &mut Client, path: &str) -> u16 {
+    client.send("GET", path, &[], b"").expect("an answer").status
+}
+
+#[test]
+fn a_device_reads_until_it_is_removed() {
+    let place = Place::new();
+    let server = place.start();
+    let body: Vec<u8> = (0..1_000_000u32).flat_map(u32::to_le_bytes).collect();
+    server.client().ok("PUT", "/dav/home/a%20file", &[], &body);
+    let (id, mut client) = device(&server, "admin", PASSWORD);
+
+    let found = json(&mut client, &format!("{HOME}/nodes/1/lookup?path=a%20file"));
+    let node = &found["entries"][0]["node"];
+    let listed = json(&mut client, &format!("{HOME}/nodes/1/entries"));
+    assert_eq!(&listed["entries"][0]["node"], node);
+    let head: larder_store::wire::WireHead = serde_json::from_value(node["file"].clone()).expect("a head");
+    let ids: Vec<_> = head.read().expect("a head").extents.iter().map(|extent| extent.id).collect();
+    let (node, wanted) =
+        (node["id"].as_str().expect("an id"), ids.iter().flat_map(|id| id.0).collect::<Vec<u8>>());
+    let octets = [("Content-Type", "application/octet-stream")];
+    let many = client.ok("POST", &format!("{HOME}/nodes/{node}/chunks"), &octets, &wanted).body;
+    let (mut rest, mut whole) = (&many[..], Vec::new());
+    for id in &ids {
+        let (length, after) = rest.split_first_chunk().expect("a frame");
+        let (chunk, after) = after.split_at(u32::from_le_bytes(*length) as usize);
+        assert_eq!(blake3::hash(chunk).as_bytes(), &id.0);
+        whole.extend_from_slice(chunk);
+        rest = after;
+    }
+    assert!(whole == body && rest.is_empty());
+    let one = client.ok("GET", &format!("{HOME}/nodes/{node}/chunks/{}", ids[0]), &[], b"");
+    assert_eq!(blake3::hash(&one.body).as_bytes(), &ids[0].0);
+    assert_eq!(status(&mut server.client(), HOME), 401, "a password is no token");
+    assert_eq!(status(&mut client, "/dav/home/a%20file"), 401, "a token is no password");
+    assert_eq!(status(&mut client, "/api/v1/nothing"), 404);
+
+    let shown = place.json(&["device", "list"], 60);
+    assert_eq!(
+        (&shown[0]["id"], &shown[0]["name"], &shown[0]["user"]),
+        (&id.as_str().into(), &"laptop".into(), &"admin".into())
+    );
+    let table = place.run(&["device", "list"], 60).ok();
+    assert!(table.stdout.contains("laptop") && table.stdout.contains(&id), "{table}");
+    let metrics = client.ok("GET", "/metrics", &[], b"").text();
+    assert!(metrics.contains(r#"larder_requests_total{method="POST",status="2xx"} 2"#), "{metrics}");
+    place.run(&["device", "remove", &id], 60).ok();
+    assert_eq!(status(&mut client, HOME), 401);
+    assert_eq!(place.run(&["device", "remove", &id], 60).code(), 1);
+    assert!(server.stop().success());
+    place.assert_no_panic();
+}
+
+#[test]
+fn devices_go_with_their_user_and_outlive_a_restart() {
+    let place = Place::new();
+    let server = place.start();
+    let added = |place: &Place| {
+        let added = place.json(&["user", "add", "ann", "--role", "viewer"], 60);
+        added["password"].as_str().expect("a made password").to_owned()
+    };
+    let (_, client) = device(&server, "ann", &added(&place));
+    assert!(server.stop().success());
+    let server = place.start();
+    let mut client = client.moved(server.address());
+    assert_eq!(json(&mut client, HOME)["role"], "viewer");
+    place.run(&["user", "remove", "ann"], 60).ok();
+    assert_eq!(status(&mut client, HOME), 401);
+    added(&place);
+    assert_eq!(status(&mut client, HOME), 401, "a user of the same name has its own devices");
+    assert!(server.stop().success());
+}
+
+#[test]
+fn news_come_while_the_server_runs_and_end_with_it() {
+    let place = Place::new();
+    let server = place.start();
+    let (_, mut client) = device(&server, "admin", PASSWORD);
+    let cursor = json(&mut client, HOME)["cursor"].as_str().expect("a cursor").to_owned();
+    let mut stream = http::connect(server.address()).expect("a connection");
+    let (host, authorization) = (server.address(), client.authorization());
+    let head = format!(
+        "GET {HOME}/news?after={cursor} HTTP/1.1\r\nHost: {host}\r\nAuthorization: {authorization}\r\n\r\n"
+    );
+    stream.get_mut().write_all(head.as_bytes()).expect("sent");
+    server.client().ok("PUT", "/dav/home/x", &[], b"x");
+    let mut line = String::new();
+    while !line.starts_with("data: ") {
+        line.clear();
+        assert!(stream.read_line(&mut line).expect("news") > 0, "the stream ended");
+    }
+    let after = line.trim_end().trim_start_matches("data: ");
+    let changes = json(&mut client, &format!("{HOME}/changes?after={cursor}"));
+    assert_eq!((&changes["changes"][0]["name"]["name"], &changes["cursor"]), (&"x".into(), &after.into()));
+    let told = Instant::now();
+    assert!(server.stop().success());
+    assert!(told.elapsed() < END_WITHIN, "a stream of news holds the server up");
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).expect("an end in order");
+    assert!(rest.ends_with(b"0\r\n\r\n"), "{}", String::from_utf8_lossy(&rest));
+}
