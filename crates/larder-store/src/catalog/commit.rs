@@ -1,7 +1,7 @@
 //! What a commit asks of the catalog: its conditions, its operations and what they take.
 
 use crate::wire::Described;
-use larder_core::{Content, Head, Name, NodeId, NodeKind, OpId, Timestamp};
+use larder_core::{Content, Head, Name, Node, NodeId, NodeKind, OpId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// When [`Catalog::commit`](super::Catalog::commit) returns.
@@ -56,6 +56,30 @@ pub struct NewNode {
     pub mtime: Option<Timestamp>,
     /// Hidden from other doors and dropped at the next start unless published by [`Op::SetContent`].
     pub draft: bool,
+}
+
+impl NewNode {
+    /// The node that a commit at `at` makes of it.
+    pub fn named(self, parent: NodeId, name: Name, at: Timestamp) -> Node {
+        let folder = self.kind == NodeKind::Folder;
+        Node {
+            id: self.id,
+            kind: self.kind,
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            nlink: if folder { 2 } else { 1 },
+            version: 1,
+            atime: at,
+            mtime: self.mtime.unwrap_or(at),
+            ctime: at,
+            btime: at,
+            parent,
+            name: Some(name),
+            draft: self.draft,
+            content: self.content,
+        }
+    }
 }
 
 /// Attributes to set; `None` leaves one as it is. The version grows and ctime becomes the time of the commit.

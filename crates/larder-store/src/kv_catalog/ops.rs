@@ -8,34 +8,10 @@ use crate::catalog::{
     XattrMode,
 };
 use crate::kv::Kv;
-use larder_core::{Content, Error, Head, Kind, Name, Node, NodeId, NodeKind, Result, Timestamp};
+use larder_core::{Content, Error, Head, Kind, Name, Node, NodeId, Result, Timestamp};
 
 /// The most names of one node. Source: LINK_MAX of ext4, as pathconf(3) tells it.
 const LINK_MAX: u32 = 65_000;
-
-impl NewNode {
-    /// The node that a commit at `at` makes of it.
-    pub fn named(self, parent: NodeId, name: Name, at: Timestamp) -> Node {
-        let folder = self.kind == NodeKind::Folder;
-        Node {
-            id: self.id,
-            kind: self.kind,
-            mode: self.mode,
-            uid: self.uid,
-            gid: self.gid,
-            nlink: if folder { 2 } else { 1 },
-            version: 1,
-            atime: at,
-            mtime: self.mtime.unwrap_or(at),
-            ctime: at,
-            btime: at,
-            parent,
-            name: Some(name),
-            draft: self.draft,
-            content: self.content,
-        }
-    }
-}
 
 impl<K: Kv> Txn<'_, K> {
     pub(super) fn carry_out(&mut self, op: Op, expired: &Expired) -> Result<()> {
