@@ -8,13 +8,10 @@ use crate::path::{self, Found, Last, Place, Spot};
 use http::header;
 use http::{Response, StatusCode, Uri};
 use larder_core::{Error, Kind, Name, NodeId, Result};
-use larder_drive::CopyDepth;
-use larder_store::catalog::{Replace, Unlink};
-use larder_store::{Durability, Expect, Op};
+use larder_drive::{CopyDepth, undisturbed};
+use larder_store::Expect;
+use larder_store::catalog::Replace;
 use std::sync::Arc;
-
-/// How often a request looks again after somebody else was first; a client would not know what to do with that.
-const LOOKS_MAX: usize = 100;
 
 /// Answers COPY and MOVE.
 pub(crate) async fn copy_move(call: Call) -> Result<Response<Body>, Failure> {
@@ -35,18 +32,9 @@ pub(crate) async fn copy_move(call: Call) -> Result<Response<Body>, Failure> {
     let call = Arc::new(call);
     let gate = call.service.gate.clone();
     let attempt = move || if moves { rename(&call, &to, replace) } else { copy(&call, &to, replace, depth) };
-    gate.call(move || Ok(undisturbed(attempt))).await?
-}
-
-/// Lets `attempt` look at both ends, and at the conditions of the request, until nobody changes them before the commit.
-fn undisturbed<T>(attempt: impl Fn() -> Result<T, Failure>) -> Result<T, Failure> {
-    for _ in 1..LOOKS_MAX {
-        match attempt() {
-            Err(failure) if failure.is_disturbed() => {}
-            done => return done,
-        }
-    }
-    attempt()
+    // Both ends, and the conditions of the request, are looked at again where somebody else was first; a client would not
+    // know what to do with that.
+    gate.call(move || Ok(undisturbed(Failure::is_disturbed, attempt))).await?
 }
 
 /// The place that Destination names.
@@ -140,31 +128,12 @@ fn rename(call: &Call, to: &Place, replace: Replace) -> Result<Response<Body>, F
     }
     let source = ends.source.node.id;
     let renamed = if target == Some(source) {
-        join(call, source, from, ends.to, ends.expect)
+        drive.join(&call.actor(), source, from, ends.to, ends.expect)
     } else {
         drive.rename(&call.actor(), from, ends.to, replace, ends.expect)
     };
     renamed.map_err(|error| refused(error, replace))?;
     answer(call, to, ends.replaces, ends.source.node.is_folder())
-}
-
-/// Moves one name of a file onto another one of it. rename(2) leaves both; here the source is gone afterwards.
-/// Source: RFC 4918 § 9.9.
-fn join(
-    call: &Call,
-    node: NodeId,
-    from: (NodeId, Name),
-    to: (NodeId, Name),
-    mut expect: Vec<Expect>,
-) -> Result<()> {
-    let drive = &call.service.drive;
-    expect.push(Expect::Name(to.0, to.1.clone(), Some(node)));
-    let ops = vec![
-        Op::Unlink { parent: to.0, name: to.1.clone(), what: Unlink::File },
-        Op::Rename { from, to, replace: Replace::Nothing },
-    ];
-    drive.commit(&call.actor(), expect, ops, Durability::Power)?;
-    drive.locks().end_in(drive, node)
 }
 
 fn holds(call: &Call, above: NodeId, folder: NodeId) -> Result<bool> {

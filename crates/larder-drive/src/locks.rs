@@ -179,7 +179,8 @@ impl Locks {
     }
 
     /// Ends the locks on `top` and below it, which is deleted or moved: a lock stays with its place, and the place
-    /// is gone. [`crate::Drive::remove`] and [`crate::Drive::rename`] do this by themselves. Source: RFC 4918 § 9.6.1 and § 9.9.
+    /// is gone. [`crate::Drive::remove`], [`crate::Drive::rename`] and [`crate::Drive::join`] do this by themselves.
+    /// Source: RFC 4918 § 9.6.1 and § 9.9.
     ///
     /// # Errors
     /// Those of the catalog.

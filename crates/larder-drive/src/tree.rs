@@ -7,6 +7,26 @@ use larder_store::{Durability, Expect, Listed, Op};
 
 /// Entries that a walk reads at a time.
 pub(crate) const PAGE: usize = 1024;
+/// How often a change of names looks again after somebody else was first.
+pub(crate) const LOOKS_MAX: usize = 100;
+
+/// Lets `attempt` look at the drive and change it until nobody else does in between, as `is_disturbed` tells; at most a
+/// hundred times.
+///
+/// # Errors
+/// Those of `attempt`.
+pub fn undisturbed<T, E>(
+    is_disturbed: impl Fn(&E) -> bool,
+    mut attempt: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    for _ in 1..LOOKS_MAX {
+        match attempt() {
+            Err(error) if is_disturbed(&error) => {}
+            done => return done,
+        }
+    }
+    attempt()
+}
 
 impl Drive {
     /// Returns the committed node.
@@ -170,6 +190,28 @@ impl Drive {
         self.commit(actor, expect, vec![Op::Rename { from, to, replace }], Durability::Power)?;
         replaced.map_or(Ok(()), |replaced| self.locks().end_in(self, replaced.id))?;
         self.locks().end_in(self, node.id)
+    }
+
+    /// Moves one name of `node` onto another one of it, where `expect` holds at that moment. rename(2) leaves both; here
+    /// `from` is gone afterwards. Source: RFC 4918 § 9.9.
+    ///
+    /// # Errors
+    /// `NotFound`, `IsADirectory`; `Conflict` where `to` no longer names it or an expectation no longer holds; locked.
+    pub fn join(
+        &self,
+        actor: &Actor,
+        node: NodeId,
+        from: (NodeId, Name),
+        to: (NodeId, Name),
+        mut expect: Vec<Expect>,
+    ) -> Result<()> {
+        expect.push(Expect::Name(to.0, to.1.clone(), Some(node)));
+        let ops = vec![
+            Op::Unlink { parent: to.0, name: to.1.clone(), what: Unlink::File },
+            Op::Rename { from, to, replace: Replace::Nothing },
+        ];
+        self.commit(actor, expect, ops, Durability::Power)?;
+        self.locks().end_in(self, node)
     }
 
     /// Sets attributes and returns the node as it is then.

@@ -1,15 +1,14 @@
 //! Names: finding, listing, making, linking, renaming and removing.
 
 use super::{MakeKind, Mount, RenameFlags};
-use crate::{Actor, is_locked};
+use crate::tree::LOOKS_MAX;
+use crate::{Actor, is_locked, undisturbed};
 use larder_core::{Content, Error, Kind, Name, Node, NodeId, NodeKind, Result};
 use larder_store::catalog::{NewNode, Replace, Unlink};
 use larder_store::{Durability, Expect, Listed, Op};
 
 /// Bits of a mode. Source: inode(7).
 const SET_GID: u16 = 0o2000;
-/// How often a change of a name looks again after somebody else changed it first.
-const LOOKS_MAX: usize = 100;
 /// The longest target of a symlink. Source: PATH_MAX of limits.h, without its NUL.
 const TARGET_MAX_BYTES: usize = 4095;
 
@@ -105,7 +104,7 @@ impl Mount {
     /// # Errors
     /// `Exists`; `NotFound`; `Denied` for a folder; `NoSpace` for too many names; locked.
     pub fn link(&self, actor: &Actor, node: NodeId, parent: NodeId, name: Name) -> Result<Node> {
-        undisturbed(|| self.publish_draft(&self.drive.catalog().node(node)?))?;
+        undisturbed(is_disturbed, || self.publish_draft(&self.drive.catalog().node(node)?))?;
         let op = Op::Link { node, parent, name };
         self.drive.commit(actor, Vec::new(), vec![op], Durability::Process)?;
         self.node(node)
@@ -128,7 +127,7 @@ impl Mount {
     }
 
     fn remove(&self, actor: &Actor, parent: NodeId, name: &Name, what: Unlink) -> Result<()> {
-        let gone = undisturbed(|| {
+        let gone = undisturbed(is_disturbed, || {
             let node = self.lookup(parent, name)?;
             self.keep_if_open(&node);
             let expect = vec![Expect::Name(parent, name.clone(), Some(node.id))];
@@ -160,7 +159,8 @@ impl Mount {
         to: (NodeId, Name),
         flags: RenameFlags,
     ) -> Result<()> {
-        let (node, target) = undisturbed(|| self.try_rename(actor, from.clone(), to.clone(), flags))?;
+        let (node, target) =
+            undisturbed(is_disturbed, || self.try_rename(actor, from.clone(), to.clone(), flags))?;
         if let Some(target) = target.filter(|target| *target != node) {
             self.table.let_go(target);
             self.drive.locks().end_in(&self.drive, target)?;
@@ -202,14 +202,8 @@ impl Mount {
     }
 }
 
-/// Lets `attempt` look at names and change them until nobody else does in between. The kernel keeps its own callers
-/// apart, but neither other doors nor the closing of files.
-fn undisturbed<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
-    for _ in 1..LOOKS_MAX {
-        match attempt() {
-            Err(error) if error.kind() == Kind::Conflict && !is_locked(&error) => {}
-            done => return done,
-        }
-    }
-    attempt()
+/// Says whether somebody else changed a name first. The kernel keeps its own callers apart, but neither other doors nor
+/// the closing of files.
+fn is_disturbed(error: &Error) -> bool {
+    error.kind() == Kind::Conflict && !is_locked(error)
 }
