@@ -11,7 +11,7 @@ use larder_store::catalog::{Attrs, Replace, Unlink};
 use larder_store::log::{self, LogStore};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::{World, name};
 
 /// The changes behind a cursor, shortened: `name=id`, `name=-`, `node id`, `gone id`; and the whole answer.
@@ -176,10 +176,12 @@ fn news_come_at_once_and_after_each_commit() {
     let mut stream = open(&now);
     let waiting = async { tokio::time::timeout(Duration::from_millis(200), stream.frame()).await };
     assert!(world.runtime.block_on(waiting).is_err(), "nothing happened");
+    let started = Instant::now();
     for file in ["a", "b"] {
         world.put(NodeId::ROOT, file, b"x");
         assert_eq!(world.next(&mut stream).expect("news"), told(&world.cursor(&ann)));
     }
+    assert!(started.elapsed() >= Duration::from_millis(50), "two events in a row");
     assert_eq!(world.next(&mut open(&now)).expect("news at once"), told(&world.cursor(&ann)));
 
     // Many commits are few events, and the last one tells the newest cursor.
