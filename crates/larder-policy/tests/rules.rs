@@ -96,31 +96,26 @@ fn without_subfolders_only_the_files_of_the_folder_are_meant() {
 
 #[test]
 fn excluded_folders_are_passages_to_what_is_shown_below() {
-    let rules =
+    let archive =
         rules("exclude Archive\npin Archive/2024/taxes\non-demand Archive/**/*.pdf\nexclude Archive/2019\n");
     for at in ["Archive", "Archive/2024", "Archive/2023"] {
-        let decision = folder(&rules, at);
+        let decision = folder(&archive, at);
         assert!(decision.is_passage && decision.is_shown(), "{at}");
         assert_eq!(decision.placement, Placement::Excluded);
     }
-    assert!(!file(&rules, "Archive/2024/letter.txt").is_shown());
-    assert!(!folder(&rules, "Archive/2019").is_shown());
-    assert!(!folder(&rules, "Archive/2019/sub").is_shown());
-    assert!(
-        !folder(&rules_only("exclude A\npin A/b/c\nexclude A/b"), "A").is_shown(),
-        "nothing is left below"
-    );
-    assert!(folder(&rules_only("exclude /\npin Photos"), "").is_shown(), "the top is always there");
-    assert!(!folder(&rules_only("exclude /\npin Photos"), "Music").is_shown());
-    assert!(
-        folder(&rules_only("exclude Work --no-subfolders"), "Work").is_shown(),
-        "its subfolders are shown"
-    );
-    assert!(!folder(&rules_only("pin A/b\nexclude A\nexclude A/*"), "A").is_shown());
-}
-
-fn rules_only(text: &str) -> Rules {
-    rules(text)
+    assert!(!file(&archive, "Archive/2024/letter.txt").is_shown());
+    assert!(!folder(&archive, "Archive/2019").is_shown());
+    assert!(!folder(&archive, "Archive/2019/sub").is_shown());
+    assert!(!folder(&rules("exclude A\npin A/b/c\nexclude A/b"), "A").is_shown(), "nothing is left below");
+    assert!(folder(&rules("exclude /\npin Photos"), "").is_shown(), "the top is always there");
+    assert!(!folder(&rules("exclude /\npin Photos"), "Music").is_shown());
+    assert!(folder(&rules("exclude Work --no-subfolders"), "Work").is_shown(), "its subfolders are shown");
+    let hidden = "pin A/b\nexclude A --no-subfolders\nexclude A/*";
+    assert!(!folder(&rules(hidden), "A").is_shown(), "a glob has all that is below");
+    let below = "exclude A\npin A/b\nexclude A/b/c --no-subfolders\nexclude A/b --no-subfolders";
+    for at in ["A", "A/b", "A/b/c"] {
+        assert!(folder(&rules(below), at).is_shown(), "{at} leads to A/b/c/d, which is pinned");
+    }
 }
 
 #[test]

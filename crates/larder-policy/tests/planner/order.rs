@@ -88,8 +88,10 @@ fn run_long_path(world: &mut World) -> Vec<RequestId> {
 fn place_is_kept_when_what_readers_wanted_becomes_bulk_work() {
     let mut world = World::new();
     world.wish(1, Urgency::Pin, 0..5000);
-    assert_eq!(run_long_path(&mut world).len(), IN_FLIGHT_MAX - 1, "all places of a path that pays for them");
-    world.wish(2, Urgency::Reader, 0..5000);
+    let in_flight = run_long_path(&mut world);
+    assert_eq!(in_flight.len(), IN_FLIGHT_MAX - 1, "all places of a path that pays for them");
+    // Requests are numbered from 1, chunks from 0.
+    world.wish(2, Urgency::Reader, in_flight[0].0 as u32 - 1..5000);
     assert_eq!(world.planner.census().in_flight, IN_FLIGHT_MAX - 1);
     world.actions();
     assert_eq!(world.planner.census().in_flight, IN_FLIGHT_MAX);
