@@ -39,6 +39,9 @@ pub struct Common {
     /// Memory for chunks that were read, in MiB [default: 64]
     #[arg(long, global = true, env = "LARDER_CACHE_MIB", value_name = "MIB")]
     pub cache_mib: Option<u32>,
+    /// How many seconds a read waits for bytes that are at a server [default: 30]
+    #[arg(long, global = true, env = "LARDER_READER_DEADLINE", value_name = "SECONDS")]
+    pub reader_deadline: Option<u32>,
     /// Print JSON; a process that stays prints one line of it when it is ready
     #[arg(long, global = true)]
     pub json: bool,

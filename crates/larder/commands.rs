@@ -98,14 +98,18 @@ impl Here {
     }
 
     fn mount(&self, source: PathBuf, dir: PathBuf, mounting: Mounting, background: bool) -> Result<ExitCode> {
+        let mut options = mounting.options;
         let data = match Place::parse(&source)? {
             // Its device's own directory is what is mounted, here and in /proc/mounts.
-            Some(place) => place.prepare(self.common.data.clone())?,
+            Some(place) => {
+                // What is written cannot be sent yet.
+                options.push("ro".into());
+                place.prepare(self.common.data.clone())?
+            }
             None => std::path::absolute(&source).map_err(|e| Error::io(source.display().to_string(), e))?,
         };
         let (source, store) = (data.clone(), self.store_in(Some(data))?);
         let dir = std::path::absolute(&dir).map_err(|e| Error::io(dir.display().to_string(), e))?;
-        let options = mounting.options;
         let request = Request::Mount { source: source.clone(), dir: dir.clone(), options: options.clone() };
         let mut tries = MOUNT_TRIES;
         loop {

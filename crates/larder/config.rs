@@ -9,11 +9,16 @@ use larder_policy::{Direction, Timetable};
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The port, after RFC 4918.
 pub const PORT: u16 = 4918;
 /// The file for all users of the machine.
 const SYSTEM_FILE: &str = "/etc/larder/larder.toml";
+/// How long a read waits for what is at a server, in seconds.
+const READER_DEADLINE_S: u32 = 30;
+/// The longest that it can be told to.
+const READER_DEADLINE_MAX_S: u32 = 3600;
 /// The longest history that can be asked for: a hundred years.
 const HISTORY_DAYS_MAX: u32 = 36_500;
 
@@ -32,6 +37,7 @@ struct File {
     encryption_key: Option<PathBuf>,
     history_days: Option<u32>,
     cache_mib: Option<u32>,
+    reader_deadline: Option<u32>,
 }
 
 /// The file that was read, if any.
@@ -76,6 +82,8 @@ pub struct StoreSettings {
     pub history_ns: i64,
     /// Bound of the chunk cache.
     pub cache_bytes: usize,
+    /// How long a read waits for what is at a server.
+    pub reader_deadline: Duration,
 }
 
 impl Config {
@@ -141,8 +149,14 @@ impl Config {
             let origin = self.origin(common.cache_mib.is_some(), "cache-mib");
             return Err(Error::invalid(format!("{origin}: 8 to 1048576")));
         }
+        let deadline_s = common.reader_deadline.or(self.file.reader_deadline).unwrap_or(READER_DEADLINE_S);
+        if !(1..=READER_DEADLINE_MAX_S).contains(&deadline_s) {
+            let origin = self.origin(common.reader_deadline.is_some(), "reader-deadline");
+            return Err(Error::invalid(format!("{origin}: 1 to {READER_DEADLINE_MAX_S}")));
+        }
         Ok(StoreSettings {
             data,
+            reader_deadline: Duration::from_secs(deadline_s.into()),
             encryption_key: common.encryption_key.clone().or_else(|| self.file.encryption_key.clone()),
             history_ns: i64::from(days) * 24 * 3600 * 1_000_000_000,
             cache_bytes: cache_mib as usize * (1 << 20),

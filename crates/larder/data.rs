@@ -56,7 +56,7 @@ impl Opened {
         let (drive, follower) = match Place::of(data)? {
             None => (Drive::open(parts, tuning)?, None),
             Some(place) => {
-                let (drive, follower) = place.open(parts, tuning)?;
+                let (drive, follower) = place.open(parts, tuning, settings.reader_deadline)?;
                 (drive, Some(follower))
             }
         };

@@ -5,8 +5,7 @@ use crate::config::data_directory;
 use crate::directory::{holds_drive, make_private};
 use crate::login::{Server, file_name, server_of};
 use larder_core::{Error, Kind, Result};
-use larder_drive::fetch::{Fetch, READER_DEADLINE};
-use larder_drive::{Clock, Drive, Parts, Settings};
+use larder_drive::{Clock, Drive, Fetch, Parts, Settings};
 use larder_store::origin::{Mirror, Origin};
 use larder_store::{Durability, Op};
 use parking_lot::{Condvar, Mutex};
@@ -96,15 +95,15 @@ impl Place {
         format!("larder-devices/{}/{}", file_name(&self.server), self.project)
     }
 
-    /// Opens the mirror over `parts`, which keep it.
+    /// Opens the mirror over `parts`, which keep it; a read waits for bytes of the server up to `deadline`.
     ///
     /// # Errors
     /// `Denied` where this machine is no device of the server; the first time those of reaching it.
-    pub fn open(&self, parts: Parts, tuning: Settings) -> Result<(Arc<Drive>, Follower)> {
+    pub fn open(&self, parts: Parts, tuning: Settings, deadline: Duration) -> Result<(Arc<Drive>, Follower)> {
         let origin: Arc<dyn Origin> = Arc::new(Server::load(&self.server)?.origin(&self.project)?);
         let now = || Clock::system().now();
         let mirror = Arc::new(Mirror::open(parts.catalog.clone(), origin.clone(), now)?);
-        let fetch = Fetch::start(origin.clone(), parts.chunks.clone(), READER_DEADLINE)?;
+        let fetch = Fetch::start(origin.clone(), parts.chunks.clone(), deadline)?;
         let parts = Parts { catalog: mirror.clone(), ..parts };
         let drive = Drive::open_remote(parts, tuning, fetch)?;
         let follower = Follower::start(drive.clone(), mirror, origin)?;
@@ -157,17 +156,20 @@ impl Shared {
     fn run(&self) {
         let mut pause = PAUSE;
         while !*self.ended.lock() {
-            match self.follow() {
-                Ok(()) => pause = PAUSE,
-                Err(error) => {
-                    tracing::info!(%error, "not in touch with the server");
-                    let mut ended = self.ended.lock();
-                    if !*ended {
-                        self.rung.wait_for(&mut ended, pause);
-                    }
-                    pause = (pause * 2).min(PAUSE_MAX);
-                }
+            let Err(error) = self.follow() else {
+                pause = PAUSE;
+                continue;
+            };
+            let mut ended = self.ended.lock();
+            if *ended {
+                return;
             }
+            // Once for each time that it is lost.
+            if pause == PAUSE {
+                tracing::warn!(%error, "not in touch with the server");
+            }
+            self.rung.wait_for(&mut ended, pause);
+            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 

@@ -5,6 +5,7 @@
 pub mod http;
 pub mod mount;
 pub mod process;
+pub mod proxy;
 pub mod random;
 pub mod server;
 pub mod watchdog;
@@ -12,6 +13,7 @@ pub mod watchdog;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Reads a variable that tunes the tests.
 #[expect(clippy::disallowed_methods, reason = "tests are tuned by the environment, in this one place")]
@@ -51,6 +53,12 @@ pub fn lacking(mount: bool, programs: &[&str]) -> Option<String> {
 pub fn found(program: &str) -> Option<PathBuf> {
     let path = format!("{}:/usr/sbin:/sbin", setting("PATH").unwrap_or_default());
     path.split(':').map(|folder| Path::new(folder).join(program)).find(|file| file.is_file())
+}
+
+/// Says whether `done` becomes true within ten seconds, for what nobody is told of.
+pub fn soon(done: impl Fn() -> bool) -> bool {
+    let pause = || std::sync::mpsc::channel::<()>().1.recv_timeout(Duration::from_millis(5)).is_ok();
+    (0..2000).any(|_| done() || pause())
 }
 
 /// Says whether the test runs as root.

@@ -121,13 +121,8 @@ impl TestMount {
 
     /// Waits until nobody writes to a file.
     pub fn until_closed(&self, path: &str) {
-        assert!(self.soon(|| !self.drive.busy().is_busy(self.node(path))), "{path} is still being written");
-    }
-
-    /// Says whether `done` becomes true within five seconds: the server hears of the last close after close(2) returned.
-    pub fn soon(&self, done: impl Fn() -> bool) -> bool {
-        let pause = || std::sync::mpsc::channel::<()>().1.recv_timeout(Duration::from_millis(5)).is_ok();
-        (0..1000).any(|_| done() || pause())
+        // The server hears of the last close after close(2) returned.
+        assert!(super::soon(|| !self.drive.busy().is_busy(self.node(path))), "{path} is still being written");
     }
 
     /// The node at `path`.

@@ -198,6 +198,26 @@ impl Place {
         }
     }
 
+    /// Makes this place a device of the server at `address`.
+    #[track_caller]
+    pub fn log_in(&self, address: SocketAddr) {
+        let login = &["login", &format!("http://{address}"), "--password-stdin"];
+        process::start(&mut self.command(login)).feed(PASSWORD.as_bytes()).finish(60).ok();
+    }
+
+    /// Mounts `home` of the server at `address`, and returns once that is done.
+    ///
+    /// # Errors
+    /// Why it is not, where it ends before or takes too long.
+    pub fn attach(&self, address: SocketAddr) -> Result<Server, String> {
+        let point = self.watchdog.as_ref().expect("made to be mounted").point();
+        let mut command = self.command(&["mount", &format!("http://{address}/home")]);
+        command.arg(point).args(&self.arguments);
+        let mut device = self.spawn_as(&mut command);
+        device.await_ready()?;
+        Ok(device)
+    }
+
     fn spawn(&self) -> Server {
         let mut command = match &self.watchdog {
             Some(watchdog) => {
@@ -207,7 +227,10 @@ impl Place {
             }
             None => self.command(&["serve"]),
         };
-        command.args(["--listen", "127.0.0.1:0"]).args(&self.arguments);
+        self.spawn_as(command.args(["--listen", "127.0.0.1:0"]).args(&self.arguments))
+    }
+
+    fn spawn_as(&self, command: &mut Command) -> Server {
         let log = OpenOptions::new().create(true).append(true).open(self.log_file()).expect("a log");
         Server { process: Speaking::start(command.stderr(log)), address: ([127, 0, 0, 1], 0).into() }
     }

@@ -25,9 +25,6 @@ const WRONG_MAX: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// How long a reader waits for its bytes.
-pub const READER_DEADLINE: Duration = Duration::from_secs(30);
-
 /// Fetches chunks.
 pub struct Fetch {
     shared: Arc<Shared>,

@@ -12,7 +12,7 @@ pub mod clock;
 mod copy;
 mod drive;
 mod events;
-pub mod fetch;
+mod fetch;
 mod history;
 mod horizon;
 mod locks;

@@ -1,0 +1,255 @@
+//! A remote project on a device: whole at once, and bytes only when somebody reads them. Server and device are two processes,
+//! with a way between them that can be counted on, cut and spoiled.
+
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use rustix::io::Errno;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use support::proxy::Proxy;
+use support::random::Random;
+use support::server::{Place, Server};
+use support::{lacking, skip, soon};
+
+const MIB: u64 = 1 << 20;
+/// All of a test takes no longer.
+const LIMIT_S: u64 = 200;
+/// How long reads wait in these tests, in seconds.
+const DEADLINE_S: &str = "5";
+
+/// A server, a device, and the way between them.
+struct World {
+    device: Place,
+    home: Place,
+    server: Option<Server>,
+    proxy: Proxy,
+}
+
+impl World {
+    fn new() -> Option<World> {
+        if let Some(why) = lacking(true, &[]) {
+            skip(&why);
+            return None;
+        }
+        let home = Place::new();
+        let server = home.start();
+        let proxy = Proxy::start(server.address());
+        let device = Place::new().mounted(LIMIT_S).with(&["--reader-deadline", DEADLINE_S]);
+        device.log_in(proxy.address());
+        Some(World { device, home, server: Some(server), proxy })
+    }
+
+    #[track_caller]
+    fn mount(&self) -> Server {
+        self.device.attach(self.proxy.address()).unwrap_or_else(|why| panic!("{why}\n{}", self.device.log()))
+    }
+
+    fn put(&self, path: &str, body: &[u8]) {
+        self.server().client().ok("PUT", &format!("/dav/home/{path}"), &[], body);
+    }
+
+    fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) {
+        self.server().client().ok(method, &format!("/dav/home/{path}"), headers, b"");
+    }
+
+    fn server(&self) -> &Server {
+        self.server.as_ref().expect("the server runs")
+    }
+
+    /// The server dies as in a power cut of its process, and comes back.
+    fn server_dies(&mut self) {
+        self.proxy.lead_to(None);
+        self.server.take().expect("the server runs").kill();
+        let server = self.home.start();
+        self.proxy.lead_to(Some(server.address()));
+        self.server = Some(server);
+    }
+
+    fn file(&self, name: &str) -> std::path::PathBuf {
+        self.device.mount().join(name)
+    }
+
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        fs::read(self.file(name))
+    }
+
+    fn end(mut self, device: Server) {
+        device.stop();
+        self.server.take().expect("the server runs").stop();
+        self.device.assert_no_panic();
+        self.home.assert_no_panic();
+    }
+}
+
+fn noise(len: u64) -> Vec<u8> {
+    Random::seeded().bytes(len as usize)
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let listed = fs::read_dir(folder).expect("listed");
+    let mut names: Vec<String> =
+        listed.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    names.sort_unstable();
+    names
+}
+
+fn errno<T>(outcome: io::Result<T>) -> Option<i32> {
+    outcome.err().and_then(|error| error.raw_os_error())
+}
+
+#[test]
+fn the_whole_project_is_there_and_moves_only_what_is_read() {
+    let Some(world) = World::new() else { return };
+    let big = noise(64 * MIB);
+    world.put("big", &big);
+    world.send("MKCOL", "folder", &[]);
+    (0..50).for_each(|i| world.put(&format!("folder/{i:02}"), format!("file {i}").as_bytes()));
+    let device = world.mount();
+    assert_eq!(names(&world.device.mount()), ["big", "folder"]);
+    assert_eq!(names(&world.file("folder")).len(), 50);
+    assert_eq!(fs::metadata(world.file("big")).expect("there").len(), 64 * MIB);
+    let listed = world.proxy.moved();
+    assert!(listed < MIB, "{listed} bytes for a listing");
+
+    let mut part = vec![0; MIB as usize];
+    let file = File::open(world.file("big")).expect("opens");
+    file.read_exact_at(&mut part, 32 * MIB).expect("read");
+    assert!(part == big[32 * MIB as usize..33 * MIB as usize]);
+    let moved = world.proxy.moved() - listed;
+    assert!(moved < 4 * MIB, "{moved} bytes for one MiB");
+
+    assert!(world.read("big").expect("read") == big);
+    let before = world.proxy.moved();
+    assert!(before < 72 * MIB, "{before} bytes for 64 MiB");
+    // The kernel's pages go with the file's, and what is here is read again from here.
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("a hint");
+    assert!(world.read("big").expect("read") == big);
+    assert_eq!(world.read("folder/07").expect("read"), b"file 7");
+    let again = world.proxy.moved() - before;
+    assert!(again < 64 << 10, "{again} bytes for what was here");
+    world.end(device);
+}
+
+#[test]
+fn what_changes_at_the_server_shows_on_the_device() {
+    let Some(world) = World::new() else { return };
+    world.put("changes", b"old content");
+    world.put("goes", b"x");
+    world.put("moves", b"moved");
+    let device = world.mount();
+    assert_eq!(world.read("changes").expect("read"), b"old content");
+    assert_eq!(errno(fs::metadata(world.file("comes"))), Some(Errno::NOENT.raw_os_error()));
+    world.put("comes", b"new");
+    world.put("changes", b"new content, longer");
+    world.send("DELETE", "goes", &[]);
+    let to = format!("http://{}/dav/home/there", world.server().address());
+    world.send("MOVE", "moves", &[("Destination", &to)]);
+    assert!(soon(|| names(&world.device.mount()) == ["changes", "comes", "there"]));
+    assert!(soon(|| world.read("changes").is_ok_and(|bytes| bytes == b"new content, longer")));
+    assert_eq!(world.read("comes").expect("read"), b"new");
+    assert_eq!(world.read("there").expect("read"), b"moved");
+    let refused = fs::write(world.file("comes"), "mine");
+    assert_eq!(errno(refused), Some(Errno::ROFS.raw_os_error()));
+    world.end(device);
+}
+
+#[test]
+fn a_read_goes_on_when_the_server_comes_back() {
+    let Some(mut world) = World::new() else { return };
+    let big = noise(96 * MIB);
+    world.put("big", &big);
+    let device = world.mount();
+    let mut file = File::open(world.file("big")).expect("opens");
+    let mut bytes = vec![0; 16 * MIB as usize];
+    file.read_exact(&mut bytes).expect("read");
+    for _ in 0..3 {
+        world.server_dies();
+        let mut more = vec![0; 16 * MIB as usize];
+        file.read_exact(&mut more).expect("read");
+        bytes.append(&mut more);
+    }
+    file.read_to_end(&mut bytes).expect("read");
+    assert!(bytes == big);
+    assert!(world.proxy.moved() < 110 * MIB, "{} bytes for 96 MiB", world.proxy.moved());
+    world.end(device);
+}
+
+#[test]
+fn without_the_server_what_is_here_is_read_and_the_rest_fails_in_time() {
+    let Some(world) = World::new() else { return };
+    let (here, elsewhere) = (noise(3 * MIB), noise(3 * MIB));
+    world.put("here", &here);
+    world.put("elsewhere", &elsewhere);
+    let device = world.mount();
+    assert_eq!(names(&world.device.mount()).len(), 2);
+    assert!(world.read("here").expect("read") == here);
+    world.proxy.lead_to(None);
+    device.stop();
+    // It starts without the server too.
+    let device = world.mount();
+    assert_eq!(names(&world.device.mount()), ["elsewhere", "here"]);
+    assert!(world.read("here").expect("read") == here);
+    let started = Instant::now();
+    assert_eq!(errno(world.read("elsewhere")), Some(Errno::TIMEDOUT.raw_os_error()));
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    world.proxy.lead_to(Some(world.server().address()));
+    assert!(world.read("elsewhere").expect("read") == elsewhere);
+    world.put("new", b"news");
+    assert!(soon(|| world.read("new").is_ok_and(|bytes| bytes == b"news")), "it is in touch again");
+    world.end(device);
+}
+
+#[test]
+fn wrong_bytes_are_never_read() {
+    let Some(world) = World::new() else { return };
+    let big = noise(8 * MIB);
+    world.put("big", &big);
+    let device = world.mount();
+    assert_eq!(names(&world.device.mount()), ["big"]);
+    world.proxy.spoil(true);
+    assert_eq!(errno(world.read("big")), Some(Errno::IO.raw_os_error()));
+    world.proxy.spoil(false);
+    assert!(world.read("big").expect("read") == big);
+    assert!(world.device.log().contains("sent other bytes"), "{}", world.device.log());
+    world.end(device);
+}
+
+#[test]
+fn a_device_that_was_killed_is_mounted_again_with_what_it_had() {
+    let Some(world) = World::new() else { return };
+    let big = noise(24 * MIB);
+    world.put("big", &big);
+    for round in 0..3 {
+        let device = world.mount();
+        let mut file = File::open(world.file("big")).expect("opens");
+        let mut bytes = vec![0; (8 * (round + 1) * MIB) as usize];
+        file.read_exact(&mut bytes).expect("read");
+        assert!(bytes == big[..bytes.len()]);
+        device.kill();
+    }
+    let device = world.mount();
+    assert!(world.read("big").expect("read") == big);
+    let moved = world.proxy.moved();
+    assert!(moved < 40 * MIB, "{moved} bytes for 24 MiB");
+    world.end(device);
+}
+
+#[test]
+fn a_device_that_was_removed_is_told_so() {
+    let Some(world) = World::new() else { return };
+    world.put("file", &noise(MIB));
+    let device = world.mount();
+    assert_eq!(names(&world.device.mount()), ["file"]);
+    let devices = world.home.json(&["device", "list"], 30);
+    let id = devices[0]["id"].as_str().expect("an id").to_owned();
+    world.home.run(&["device", "remove", &id], 30).ok();
+    assert_eq!(errno(world.read("file")), Some(Errno::ACCESS.raw_os_error()));
+    world.put("other", b"news");
+    assert!(soon(|| world.device.log().contains("larder login")), "{}", world.device.log());
+    world.end(device);
+}

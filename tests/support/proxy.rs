@@ -1,0 +1,98 @@
+//! The way between a device and its server, which tests count on, cut, and spoil.
+
+use parking_lot::Mutex;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Bytes in one step.
+const STEP: usize = 64 << 10;
+/// Longer steps than this hold bytes of files.
+const LONG: usize = 8 << 10;
+
+/// Forwards connections to a server.
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Where the server is; without it connections are refused.
+    target: Mutex<Option<SocketAddr>>,
+    open: Mutex<Vec<TcpStream>>,
+    moved: AtomicU64,
+    spoils: AtomicBool,
+}
+
+impl Proxy {
+    /// Forwards to `target`.
+    pub fn start(target: SocketAddr) -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let shared = Arc::new(Shared { target: Mutex::new(Some(target)), ..Shared::default() });
+        let serving = shared.clone();
+        // Lives as long as the test program.
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                serving.forward(stream);
+            }
+        });
+        Proxy { address, shared }
+    }
+
+    /// Where devices find it.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Cuts all connections, and makes those to come lead to `target`, or nowhere.
+    pub fn lead_to(&self, target: Option<SocketAddr>) {
+        *self.shared.target.lock() = target;
+        for stream in self.shared.open.lock().drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Bytes that went from the server to devices so far.
+    pub fn moved(&self) -> u64 {
+        self.shared.moved.load(Ordering::Relaxed)
+    }
+
+    /// Whether bytes of files arrive as others.
+    pub fn spoil(&self, spoils: bool) {
+        self.shared.spoils.store(spoils, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    fn forward(self: &Arc<Self>, device: TcpStream) {
+        let target = *self.target.lock();
+        let Some(server) = target.and_then(|target| TcpStream::connect(target).ok()) else { return };
+        let twin = |stream: &TcpStream| stream.try_clone().expect("a descriptor");
+        self.open.lock().extend([twin(&device), twin(&server)]);
+        let pairs = [(twin(&device), twin(&server), false), (server, device, true)];
+        for (from, to, down) in pairs {
+            let shared = self.clone();
+            std::thread::spawn(move || shared.copy(from, to, down));
+        }
+    }
+
+    fn copy(&self, mut from: TcpStream, mut to: TcpStream, down: bool) {
+        let mut buffer = vec![0; STEP];
+        while let Ok(len @ 1..) = from.read(&mut buffer) {
+            if down {
+                self.moved.fetch_add(len as u64, Ordering::Relaxed);
+                if len > LONG && self.spoils.load(Ordering::Relaxed) {
+                    buffer[len / 2] ^= 1;
+                }
+            }
+            if to.write_all(&buffer[..len]).is_err() {
+                break;
+            }
+        }
+        let _ = from.shutdown(Shutdown::Both);
+        let _ = to.shutdown(Shutdown::Both);
+    }
+}
