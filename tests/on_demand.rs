@@ -205,6 +205,34 @@ fn without_the_server_what_is_here_is_read_and_the_rest_fails_in_time() {
 }
 
 #[test]
+fn what_is_known_answers_while_many_wait_for_the_server() {
+    let Some(world) = World::new() else { return };
+    (0..100).for_each(|i| world.put(&format!("{i:02}"), &noise(MIB / 4)));
+    let device = world.mount();
+    assert_eq!(names(&world.device.mount()).len(), 100);
+    world.proxy.lead_to(None);
+    let readers: Vec<_> = (0..48)
+        .map(|i| {
+            let file = world.file(&format!("{i:02}"));
+            std::thread::spawn(move || errno(fs::read(file)))
+        })
+        .collect();
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(2) {
+        let asked = Instant::now();
+        assert_eq!(names(&world.device.mount()).len(), 100);
+        assert_eq!(fs::metadata(world.file("99")).expect("known").len(), MIB / 4);
+        rustix::fs::statvfs(world.device.mount()).expect("answered");
+        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    }
+    for reader in readers {
+        assert_eq!(reader.join().expect("no panic"), Some(Errno::TIMEDOUT.raw_os_error()));
+    }
+    world.proxy.lead_to(Some(world.server().address()));
+    world.end(device);
+}
+
+#[test]
 fn wrong_bytes_are_never_read() {
     let Some(world) = World::new() else { return };
     let big = noise(8 * MIB);

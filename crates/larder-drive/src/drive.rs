@@ -174,8 +174,8 @@ impl Drive {
         }
     }
 
-    /// Says whether bodies may have to be fetched.
-    pub(crate) fn fetches(&self) -> bool {
+    /// Says whether bodies and names may have to be asked for at a server, which takes time.
+    pub fn fetches(&self) -> bool {
         self.fetch.is_some()
     }
 

@@ -35,6 +35,17 @@ impl Adapter {
             Err(Errno::EIO)
         })
     }
+
+    /// Answers here, or aside where the answer may have to come from a server.
+    fn aside(&self, work: impl FnOnce(&Adapter) + Send + 'static) {
+        match &self.0.aside {
+            None => work(self),
+            Some(aside) => {
+                let twin = Adapter(self.0.clone());
+                aside.run(Box::new(move || work(&twin)));
+            }
+        }
+    }
 }
 
 impl Filesystem for Adapter {
@@ -44,8 +55,11 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let found = self.run("lookup", |view| view.look_up(parent.0, name));
-        entry(reply, found.map(|stat| stat.unwrap_or_else(nothing)));
+        let name = name.to_owned();
+        self.aside(move |adapter| {
+            let found = adapter.run("lookup", |view| view.look_up(parent.0, &name));
+            entry(reply, found.map(|stat| stat.unwrap_or_else(nothing)));
+        });
     }
 
     fn forget(&self, _: &Request, ino: INodeNo, _: u64) {
@@ -168,10 +182,10 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        match self.run("read", |view| view.read(fh.0, offset, size)) {
+        self.aside(move |adapter| match adapter.run("read", |view| view.read(fh.0, offset, size)) {
             Ok(pieces) => with_joined(&pieces, |bytes| reply.data(bytes)),
             Err(errno) => reply.error(errno),
-        }
+        });
     }
 
     fn write(
@@ -218,10 +232,10 @@ impl Filesystem for Adapter {
     }
 
     fn readdir(&self, _: &Request, _: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        match self.run("readdir", |view| view.list(fh.0, offset, &mut reply)) {
+        self.aside(move |adapter| match adapter.run("readdir", |view| view.list(fh.0, offset, &mut reply)) {
             Ok(()) => reply.ok(),
             Err(errno) => reply.error(errno),
-        }
+        });
     }
 
     fn readdirplus(
@@ -232,10 +246,12 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        match self.run("readdirplus", |view| view.list(fh.0, offset, &mut reply)) {
-            Ok(()) => reply.ok(),
-            Err(errno) => reply.error(errno),
-        }
+        self.aside(move |adapter| {
+            match adapter.run("readdirplus", |view| view.list(fh.0, offset, &mut reply)) {
+                Ok(()) => reply.ok(),
+                Err(errno) => reply.error(errno),
+            }
+        });
     }
 
     fn releasedir(&self, _: &Request, _: INodeNo, fh: FileHandle, _: OpenFlags, reply: ReplyEmpty) {

@@ -5,6 +5,7 @@
 //! remember it. [`spawn`] mounts; [`Mounted`] lasts as long as the mount.
 
 mod adapter;
+mod aside;
 mod attach;
 mod attributes;
 mod content;

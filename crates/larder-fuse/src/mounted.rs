@@ -3,7 +3,7 @@
 use crate::adapter::Adapter;
 use crate::helped::StandIn;
 use crate::view::View;
-use crate::{Options, attach, mountinfo};
+use crate::{Options, aside, attach, mountinfo};
 use larder_core::{Error, Result};
 use larder_drive::{Drive, Subscription};
 use larder_store::Catalog;
@@ -103,6 +103,9 @@ fn serve(
             tracing::error!(%error, "the mount ended");
         }
         ending.outside.end();
+        if let Some(aside) = &ending.aside {
+            aside.end();
+        }
         end.set();
     };
     let telling = view.clone();
@@ -123,6 +126,12 @@ fn serve(
                 });
             }
         })?);
+    }
+    if let Some(aside) = &view.aside {
+        for _ in 0..aside::THREADS {
+            let aside = aside.clone();
+            threads.push(thread("larder-aside", move || aside.serve())?);
+        }
     }
     let (noting, settling) = (view.outside.clone(), view.outside.clone());
     let settle = move || {

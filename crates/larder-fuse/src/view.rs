@@ -1,5 +1,6 @@
 //! What all requests work on.
 
+use crate::aside::Aside;
 use crate::helped::StandIn;
 use crate::orphans::Orphans;
 use crate::outside::Outside;
@@ -19,6 +20,8 @@ pub(crate) struct View {
     pub(crate) folders: Folders,
     pub(crate) orphans: Orphans,
     pub(crate) outside: Arc<Outside>,
+    /// Answers what may wait for a server; `None` where nothing does.
+    pub(crate) aside: Option<Arc<Aside>>,
     pub(crate) programs: Programs,
     /// Answers while this process is stopped; where the program was built for it.
     pub(crate) stand_in: OnceLock<StandIn>,
@@ -31,12 +34,14 @@ impl View {
         let mount = drive.mount();
         let (folders, orphans, outside) = (Folders::default(), Orphans::default(), Arc::default());
         let programs = Programs::default();
+        let aside = drive.fetches().then(Arc::default);
         Self {
             drive,
             mount,
             folders,
             orphans,
             outside,
+            aside,
             programs,
             stand_in: OnceLock::new(),
             privileges: AtomicBool::new(false),
