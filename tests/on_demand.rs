@@ -123,7 +123,12 @@ fn the_whole_project_is_there_and_moves_only_what_is_read() {
     let moved = world.proxy.moved() - listed;
     assert!(moved < 4 * MIB, "{moved} bytes for one MiB");
 
+    let state = || world.device.json(&["status", &world.file("big").display().to_string()], 30);
+    let here = state()["here_bytes"].as_u64().expect("a number");
+    assert!((MIB..4 * MIB).contains(&here) && state()["state"] == "Online-only", "{}", state());
+
     assert!(world.read("big").expect("read") == big);
+    assert_eq!(state()["state"], "Available on this device");
     let before = world.proxy.moved();
     assert!(before < 72 * MIB, "{before} bytes for 64 MiB");
     // The kernel's pages go with the file's, and what is here is read again from here.

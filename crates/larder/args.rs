@@ -100,7 +100,7 @@ pub enum Command {
     },
     /// Make this machine a device of a server, which `mount` can then show
     Login {
-        /// The server: http(s)://host[:port]
+        /// The server, such as https://host:4918
         url: String,
         /// User [default: admin]
         #[arg(long, default_value = "admin")]
@@ -117,7 +117,7 @@ pub enum Command {
     },
     /// Mount a server's project, or a data directory
     Mount {
-        /// http(s)://host[:port]/PROJECT, or a data directory
+        /// Such as https://host:4918/home, or a data directory
         source: PathBuf,
         /// Where to mount it
         dir: PathBuf,

@@ -6,7 +6,7 @@
 
 use crate::config::config_directory;
 use crate::users::PASSWORD_MAX_BYTES;
-use larder_core::{Error, Kind, Result};
+use larder_core::{Error, Result};
 use larder_store::origin::{Connection, Credentials, HttpOrigin};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -64,13 +64,7 @@ impl Login {
         let credentials = Credentials::Password(&self.user, &password);
         let connection = Connection::new(&url, &credentials, certificates(ca.as_deref())?)?;
         let body = serde_json::to_vec(&json!({ "name": name })).expect("a string becomes JSON");
-        let made: Made =
-            connection.json(http::Method::POST, "devices", body).map_err(|error| match error.kind() {
-                Kind::Denied => {
-                    Error::denied(format!("{url} does not know user {} with this password", self.user))
-                }
-                _ => error,
-            })?;
+        let made: Made = connection.json(http::Method::POST, "devices", body)?;
         let server =
             Server { url: url.clone(), user: self.user, device: made.name.clone(), token: made.token, ca };
         server.save()?;

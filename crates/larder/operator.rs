@@ -129,7 +129,12 @@ impl Operator {
             .collect();
         let mut shown = described(&node);
         shown["path"] = json!(path.to_string());
-        shown["state"] = json!("Available on this device");
+        let here = if self.drive().fetches() { self.drive().here_bytes(&node)? } else { node.size_bytes() };
+        let is_whole = here == node.size_bytes() || !node.is_file();
+        shown["state"] = json!(if is_whole { "Available on this device" } else { "Online-only" });
+        if node.is_file() {
+            shown["here_bytes"] = json!(here);
+        }
         shown["versions"] = json!(if path.is_root() { 1 } else { self.drive().versions(path)?.len() });
         shown["locks"] = json!(locks);
         Ok(shown)

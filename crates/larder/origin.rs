@@ -69,16 +69,18 @@ impl Place {
     /// Makes the directory that mirrors it, `data` or the usual one, and returns it.
     ///
     /// # Errors
-    /// `Denied` where this machine is no device of the server; `Conflict` where the directory holds something else.
+    /// `Denied` where this machine is no device of the server; `Conflict` where the directory holds something else; the first
+    /// time those of reaching the server.
     pub fn prepare(&self, data: Option<PathBuf>) -> Result<PathBuf> {
-        Server::load(&self.server)?;
+        let server = Server::load(&self.server)?;
         let usual = || data_directory().map(|dir| dir.join(self.directory()));
         let data = data.or_else(usual);
         let data = data.ok_or_else(|| Error::invalid("--data is needed: this user has no home directory"))?;
         let data = std::path::absolute(&data).map_err(|e| Error::io(data.display().to_string(), e))?;
         match Self::of(&data)? {
             Some(there) if there == *self => return Ok(data),
-            None if !holds_drive(&data) => {}
+            // Nothing is made for a project that is not there.
+            None if !holds_drive(&data) => drop(server.origin(&self.project)?.project()?),
             _ => return Err(Error::conflict(format!("{} holds another drive", data.display()))),
         }
         let failed = |e| Error::io(data.display().to_string(), e);

@@ -15,6 +15,8 @@ pub struct Ready {
     pub url: Option<String>,
     /// Where they are mounted.
     pub mount: Option<PathBuf>,
+    /// Nothing can be written there.
+    pub is_read_only: bool,
     /// Why they are not.
     pub no_mount: Option<String>,
     /// The data directory.
@@ -57,7 +59,8 @@ impl Ready {
 
     /// What to do with it.
     fn next(&self) -> Vec<String> {
-        let copy = self.mount.as_ref().map(|dir| format!("copy files to {}", dir.display()));
+        let verb = if self.is_read_only { "read files in" } else { "copy files to" };
+        let copy = self.mount.as_ref().map(|dir| format!("{verb} {}", dir.display()));
         let open = self.url.as_ref().map(|_| "open the WebDAV address in a file manager".to_string());
         let uses: Vec<String> = [copy, open].into_iter().flatten().collect();
         let mut lines = vec![format!("Next     {}", uses.join(", or "))];

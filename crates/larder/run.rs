@@ -104,7 +104,10 @@ async fn serve(plan: Plan) -> Result<()> {
     let mounts = Mounts::default();
     if let Some(mount) = &plan.mount {
         match mounts.add(&opened.drive, &mount.source, &mount.dir, &mount.options) {
-            Ok(()) => ready.mount = Some(mount.dir.clone()),
+            Ok(()) => {
+                ready.mount = Some(mount.dir.clone());
+                ready.is_read_only = mount.options.iter().any(|option| option == "ro");
+            }
             Err(error) if mount.optional && error.kind() == Kind::Unsupported => {
                 ready.no_mount = Some(error.to_string());
             }

@@ -36,6 +36,16 @@ fn certificate_is_used_and_renewed_without_a_restart() {
     let address = server.address().to_string();
     curl(&place, &address).ok();
 
+    let url = format!("https://{address}");
+    let log_in = |more: &[&str]| {
+        let login = [&["login", &url, "--password-stdin"][..], more].concat();
+        process::start(&mut place.command(&login)).feed(PASSWORD.as_bytes()).finish(60)
+    };
+    let distrusted = log_in(&[]);
+    assert!(distrusted.code() == 1 && distrusted.stderr.contains("--ca FILE"), "{distrusted}");
+    log_in(&["--ca", &cert]).ok();
+    assert_eq!(place.json(&["device", "list"], 30).as_array().map(Vec::len), Some(1));
+
     make_certificate(&place, "second");
     assert_ne!(curl(&place, &address).code(), 0, "the first certificate is still in use");
     signal(server.id(), libc::SIGHUP);

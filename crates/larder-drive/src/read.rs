@@ -3,6 +3,7 @@
 use crate::{Drive, Hold};
 use bytes::Bytes;
 use larder_core::{ChunkId, Error, Kind, Manifest, Node, Result, chunker};
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -31,6 +32,30 @@ impl Drive {
         })?;
         let manifest = self.manifest(node.id, head)?;
         Ok(Reader { drive: self.clone(), node: node.clone(), manifest, _hold: hold })
+    }
+}
+
+impl Drive {
+    /// How many bytes of `node` are here rather than at a server only; nothing is fetched to find out.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn here_bytes(&self, node: &Node) -> Result<u64> {
+        let Some(head) = node.head() else { return Ok(0) };
+        let manifest = match Manifest::load(head, |id| self.chunks().get(id)) {
+            // Without the pages that name its chunks nothing of it can be read.
+            Err(error) if error.kind() == Kind::NotFound => return Ok(0),
+            manifest => manifest?,
+        };
+        let ids: Vec<ChunkId> = manifest.extents().iter().map(|extent| extent.id).collect();
+        let missing: HashSet<ChunkId> = self.chunks().missing(&ids)?.into_iter().collect();
+        let is_here = |id: &ChunkId| id.is_hole() || !missing.contains(id);
+        Ok(manifest
+            .extents()
+            .iter()
+            .filter(|extent| is_here(&extent.id))
+            .map(|extent| extent.len_bytes)
+            .sum())
     }
 }
 

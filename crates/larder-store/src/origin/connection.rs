@@ -3,6 +3,7 @@
 //! Asynchronous inside, for requests that are given up on; callers block.
 
 use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
@@ -31,6 +32,8 @@ pub struct Connection {
     /// `https://host:port`, without a slash at the end.
     server: String,
     authorization: String,
+    /// What a refusal of that means.
+    unknown: String,
     runtime: Handle,
     /// Rung when calls are to end.
     ended: watch::Sender<bool>,
@@ -47,16 +50,20 @@ pub enum Credentials<'a> {
 }
 
 impl Connection {
-    /// Will ask `server`. `roots` are certificates in DER that are trusted besides those of the system.
+    /// Will ask `server`. `roots` are certificates in DER that are trusted instead of those of the system.
     ///
     /// # Errors
     /// `Invalid` for certificates that are none; those of starting a thread.
     pub fn new(server: &str, credentials: &Credentials<'_>, roots: Vec<Vec<u8>>) -> Result<Self> {
-        let authorization = match credentials {
-            Credentials::Token(token) => format!("Bearer {token}"),
+        let server = server.trim_end_matches('/').to_owned();
+        let (authorization, unknown) = match credentials {
+            Credentials::Token(token) => {
+                let unknown = format!("{server} does not know this device: run `larder login {server}`");
+                (format!("Bearer {token}"), unknown)
+            }
             Credentials::Password(user, password) => {
-                let pair = format!("{user}:{password}");
-                format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+                let pair = STANDARD.encode(format!("{user}:{password}"));
+                (format!("Basic {pair}"), format!("{server} does not know user {user} with this password"))
             }
         };
         let mut connector = HttpConnector::new();
@@ -64,7 +71,7 @@ impl Connection {
         connector.set_nodelay(true);
         connector.enforce_http(false);
         let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(tls_config(roots)?)
+            .with_tls_config(super::tls::config(roots)?)
             .https_or_http()
             .enable_http1()
             .wrap_connector(connector);
@@ -72,11 +79,10 @@ impl Connection {
             .pool_idle_timeout(Duration::from_secs(60))
             .pool_timer(TokioTimer::new())
             .build(connector);
-        let server = server.trim_end_matches('/').to_owned();
         let (ended, over) = (watch::Sender::new(false), watch::Sender::new(false));
         let (runtime, thread) = spawn_runtime(over.subscribe())?;
         let thread = Some((over, thread));
-        Ok(Self { client, server, authorization, runtime, ended, thread })
+        Ok(Self { client, server, authorization, unknown, runtime, ended, thread })
     }
 
     /// Asks for what `path` below `/api/v1/` is, in JSON, and reads the answer.
@@ -162,10 +168,7 @@ impl Connection {
         let problem = problem.and_then(|bytes| serde_json::from_slice::<Problem>(&bytes).ok());
         let what = problem.as_ref().map_or_else(|| status.to_string(), |problem| problem.what.clone());
         let kind = match (status, problem.as_ref().map(|problem| problem.kind.as_str())) {
-            (StatusCode::UNAUTHORIZED, _) => {
-                let what = format!("{} does not know this device: run `larder login {0}`", self.server);
-                return Error::denied(what);
-            }
+            (StatusCode::UNAUTHORIZED, _) => return Error::denied(self.unknown.clone()),
             (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, _) => Kind::Unavailable,
             (_, Some(kind)) => kind_of(kind),
             (StatusCode::NOT_FOUND, None) => Kind::NotFound,
@@ -180,6 +183,14 @@ impl Connection {
     }
 
     pub(super) fn unreachable(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        let source = source.into();
+        if super::tls::is_of_certificate(&*source) {
+            let what = format!(
+                "{}: its certificate is not trusted; `larder login --ca FILE` trusts one",
+                self.server
+            );
+            return Error::denied(what).because(source);
+        }
         Error::unavailable(format!("{} cannot be reached", self.server)).because(source)
     }
 
@@ -232,20 +243,4 @@ fn kind_of(name: &str) -> Kind {
         "unsupported" => Kind::Unsupported,
         _ => Kind::Unavailable,
     }
-}
-
-fn tls_config(roots: Vec<Vec<u8>>) -> Result<rustls::ClientConfig> {
-    let bad = |e: rustls::Error| Error::invalid("certificate that is to be trusted").because(e);
-    let mut store = rustls::RootCertStore::empty();
-    let own = !roots.is_empty();
-    for root in roots {
-        store.add(root.into()).map_err(bad)?;
-    }
-    if !own {
-        let found = rustls_native_certs::load_native_certs();
-        store.add_parsable_certificates(found.certs);
-    }
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    Ok(config.map_err(bad)?.with_root_certificates(store).with_no_client_auth())
 }

@@ -5,6 +5,7 @@
 mod connection;
 mod http;
 mod mirror;
+mod tls;
 
 pub use connection::{Connection, Credentials};
 pub use http::HttpOrigin;
