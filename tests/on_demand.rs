@@ -11,6 +11,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use support::process::signal;
 use support::proxy::Proxy;
 use support::random::Random;
 use support::server::{Place, Server};
@@ -234,6 +235,37 @@ fn what_is_known_answers_while_many_wait_for_the_server() {
         assert_eq!(reader.join().expect("no panic"), Some(Errno::TIMEDOUT.raw_os_error()));
     }
     world.proxy.lead_to(Some(world.server().address()));
+    world.end(device);
+}
+
+#[test]
+fn a_server_that_says_nothing_holds_nobody_longer_than_told() {
+    let Some(world) = World::new() else { return };
+    world.put("file", &noise(4 * MIB));
+    world.put("other", &noise(4 * MIB));
+    world.send("MKCOL", "folder", &[]);
+    let device = world.mount();
+    assert_eq!(names(&world.device.mount()).len(), 3);
+    signal(world.server().id(), libc::SIGSTOP);
+    let started = Instant::now();
+    assert_eq!(errno(world.read("file")), Some(Errno::TIMEDOUT.raw_os_error()));
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    // Who waits does not hold up the end.
+    let (file, folder) = (world.file("other"), world.file("folder"));
+    let waiting = [
+        std::thread::spawn(move || fs::read(file).is_err()),
+        std::thread::spawn(move || fs::read_dir(folder).and_then(|mut all| all.next().transpose()).is_err()),
+    ];
+    assert!(world.device.json(&["status"], 30)["mounts"].is_array());
+    let started = Instant::now();
+    device.stop();
+    assert!(started.elapsed() < Duration::from_secs(12), "{:?}", started.elapsed());
+    for reader in waiting {
+        assert!(reader.join().expect("no panic"), "it is told that there is nothing to read");
+    }
+    signal(world.server().id(), libc::SIGCONT);
+    let device = world.mount();
+    assert_eq!(world.read("file").expect("read").len(), 4 << 20);
     world.end(device);
 }
 

@@ -81,14 +81,20 @@ impl Opened {
         &self.settings.data
     }
 
+    /// Ends what waits for a server, before mounts end.
+    pub fn let_go(&self) {
+        if let Some(follower) = &self.follower {
+            follower.end();
+            self.drive.stop_fetching();
+        }
+    }
+
     /// Makes everything durable and closes the store.
     ///
     /// # Errors
     /// Those of the disk.
     pub fn close(&self) -> Result<()> {
-        if let Some(follower) = &self.follower {
-            follower.end();
-        }
+        self.let_go();
         self.store.close()
     }
 }

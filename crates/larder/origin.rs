@@ -108,6 +108,12 @@ impl Place {
         let fetch = Fetch::start(origin.clone(), parts.chunks.clone(), deadline)?;
         let parts = Parts { catalog: mirror.clone(), ..parts };
         let drive = Drive::open_remote(parts, tuning, fetch)?;
+        let telling = Arc::downgrade(&drive);
+        mirror.tell(Box::new(move |changes| {
+            if let Some(drive) = telling.upgrade() {
+                drive.tell(changes);
+            }
+        }));
         let follower = Follower::start(drive.clone(), mirror, origin)?;
         Ok((drive, follower))
     }

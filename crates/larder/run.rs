@@ -209,7 +209,10 @@ impl Tasks {
         if let Some(listening) = listening {
             let _ = listening.await;
         }
-        let mounts_end = move || operator.mounts().map_or(Ok(()), Mounts::end);
+        let mounts_end = move || {
+            operator.opened().let_go();
+            operator.mounts().map_or(Ok(()), Mounts::end)
+        };
         let unmounted = tokio::task::spawn_blocking(mounts_end).await;
         // After the mounts, as a command may be waiting for the end of one.
         let commands_end = commands_end.max(Instant::now() + ANSWER_WAIT);

@@ -8,7 +8,7 @@ use crate::locks::Locks;
 use crate::{Actor, Base, Door, Parts};
 use bytes::Bytes;
 use larder_core::{ChunkId, Error, Head, Kind, Manifest, NodeId, Result, Timestamp};
-use larder_store::{Commit, Committed, Durability, Expect, Op};
+use larder_store::{Change, Commit, Committed, Durability, Expect, Op};
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -169,7 +169,10 @@ impl Drive {
     /// A chunk of file `of`, from the store or from where it is.
     fn body(&self, of: NodeId, id: &ChunkId) -> Result<Bytes> {
         match (self.chunks().get(id), &self.fetch) {
-            (Err(error), Some(fetch)) if error.kind() == Kind::NotFound => fetch.get(of, id),
+            // What was damaged here is whole there.
+            (Err(error), Some(fetch)) if matches!(error.kind(), Kind::NotFound | Kind::Corrupt) => {
+                fetch.get(of, id)
+            }
             (got, _) => got,
         }
     }
@@ -192,7 +195,24 @@ impl Drive {
     /// # Errors
     /// Those of [`larder_store::ChunkStore::get`]; `Unavailable` where it has to be fetched and does not come in time.
     pub fn chunk(&self, of: NodeId, id: &ChunkId) -> Result<Bytes> {
-        self.caches.chunk(id, || self.body(of, id))
+        if self.fetch.is_none() {
+            return self.caches.chunk(id, || self.body(of, id));
+        }
+        // Who waits for a server waits for no other's failure.
+        let cached = self.caches.peek(id).map(Ok);
+        cached.unwrap_or_else(|| self.body(of, id).inspect(|body| self.caches.keep(id, body)))
+    }
+
+    /// Ends fetching, before mounts end: whoever waits for a server gets an error.
+    pub fn stop_fetching(&self) {
+        if let Some(fetch) = &self.fetch {
+            fetch.end();
+        }
+    }
+
+    /// Tells subscribers what came to be known of a server's project, without waiting for them.
+    pub fn tell(&self, changes: &[Change]) {
+        self.subscribers.tell(Door::Api, changes);
     }
 
     /// Does what [`Drive::chunk`] does if that waits for nothing.

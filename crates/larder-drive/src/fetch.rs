@@ -70,22 +70,22 @@ impl Fetch {
     /// Fetches chunk `id`, which the content of file `of` holds.
     ///
     /// # Errors
-    /// `Unavailable` where it did not come in time; `Corrupt` where the server sends other bytes; those of keeping it are none.
+    /// `Unavailable` where it did not come in time, or fetching has ended; `Corrupt` where the server sends other bytes. That it
+    /// cannot be kept is none.
     pub fn get(&self, of: NodeId, id: &ChunkId) -> Result<Bytes> {
         let shared = &*self.shared;
         let end = Instant::now() + shared.deadline;
         let (mut pause, mut wrong) = (PAUSE, 0);
         loop {
-            if !shared.claim(id, end)? {
+            let Some(claim) = shared.claim(id, end)? else {
                 // Somebody else has asked for it meanwhile.
                 match shared.chunks.get(id) {
                     Err(error) if error.kind() == Kind::NotFound => continue,
                     got => return got,
                 }
-            }
-            let (claim, mut body) = (Claim { shared, ids: vec![*id] }, None);
-            let asked = shared.ask(of, &claim.ids, &mut |_, came| body = came);
-            drop(claim);
+            };
+            let mut body = None;
+            let asked = shared.ask(of, claim, Some(end), &mut |came| body = came);
             match (asked, body) {
                 (Ok(()), Some(body)) => return Ok(body),
                 (Ok(()), None) => return Err(gone(id)),
@@ -101,6 +101,13 @@ impl Fetch {
                 (Err(error), _) => return Err(error),
             }
         }
+    }
+
+    /// Ends fetching: whoever waits gets an error, and so does whoever comes.
+    pub fn end(&self) {
+        self.shared.state.lock().ended = true;
+        self.shared.changed.notify_all();
+        self.shared.origin.end();
     }
 
     /// Hears that a reader of file `of` waits for the chunks `now` and will read those `soon`. A hint.
@@ -126,9 +133,7 @@ impl Fetch {
 
 impl Drop for Fetch {
     fn drop(&mut self) {
-        self.shared.state.lock().ended = true;
-        self.shared.origin.end();
-        self.shared.changed.notify_all();
+        self.end();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
@@ -148,16 +153,27 @@ impl State {
     }
 }
 
-/// Chunks that somebody asks for now; others wait for this to be dropped.
+/// Chunks that somebody asks for now; others wait until each has come, or this is dropped.
 struct Claim<'a> {
     shared: &'a Shared,
     ids: Vec<ChunkId>,
+    /// So many of them, from the first on, others need no longer wait for.
+    done: usize,
+}
+
+impl Claim<'_> {
+    /// The next one has come.
+    fn came(&mut self) {
+        self.shared.state.lock().asked.remove(&self.ids[self.done]);
+        self.done += 1;
+        self.shared.changed.notify_all();
+    }
 }
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         let mut state = self.shared.state.lock();
-        self.ids.iter().for_each(|id| {
+        self.ids[self.done..].iter().for_each(|id| {
             state.asked.remove(id);
         });
         drop(state);
@@ -166,18 +182,21 @@ impl Drop for Claim<'_> {
 }
 
 impl Shared {
-    /// Waits until nobody asks for `id`; says whether that was at once, and then it is the caller's to ask for it.
-    fn claim(&self, id: &ChunkId, end: Instant) -> Result<bool> {
+    /// Claims `id`, or waits until nobody asks for it any more.
+    fn claim(&self, id: &ChunkId, end: Instant) -> Result<Option<Claim<'_>>> {
         let mut state = self.state.lock();
-        if state.asked.insert(*id) {
-            return Ok(true);
+        if state.ended {
+            return Err(Error::unavailable("this mount is about to end"));
         }
-        while state.asked.contains(id) {
+        if state.asked.insert(*id) {
+            return Ok(Some(Claim { shared: self, ids: vec![*id], done: 0 }));
+        }
+        while state.asked.contains(id) && !state.ended {
             if self.changed.wait_until(&mut state, end).timed_out() {
                 return Err(Error::unavailable(format!("chunk {id} did not come in time")));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Waits for `pause`, or until everything ends.
@@ -188,9 +207,16 @@ impl Shared {
     }
 
     /// Asks for chunks, checks and keeps each, and hands it over; what the server does not have is passed over.
-    fn ask(&self, of: NodeId, ids: &[ChunkId], each: &mut dyn FnMut(&ChunkId, Option<Bytes>)) -> Result<()> {
+    fn ask(
+        &self,
+        of: NodeId,
+        mut claim: Claim<'_>,
+        by: Option<Instant>,
+        each: &mut dyn FnMut(Option<Bytes>),
+    ) -> Result<()> {
         let lease = self.chunks.lease();
-        self.origin.chunks(of, ids, &mut |at, body| {
+        let ids = claim.ids.clone();
+        self.origin.chunks(of, &ids, by, &mut |at, body| {
             let id = &ids[at];
             if let Some(body) = &body {
                 if ChunkId::of(body) != *id {
@@ -200,19 +226,18 @@ impl Shared {
                     tracing::warn!(%error, "a chunk is not kept on this device");
                 }
             }
-            each(id, body);
+            claim.came();
+            each(body);
             Ok(())
         })
     }
 
     /// Asks for what will be read soon, until the end.
     fn work(&self) {
-        loop {
-            let Some((of, claim)) = self.next() else { return };
-            if let Err(error) = self.ask(of, &claim.ids, &mut |_, _| {}) {
+        while let Some((of, claim)) = self.next() {
+            if let Err(error) = self.ask(of, claim, None, &mut |_| {}) {
                 // Whoever waits for it asks itself; nobody else is worse off.
                 tracing::debug!(%error, "fetching ahead");
-                drop(claim);
                 self.rest(PAUSE);
             }
         }
@@ -237,7 +262,7 @@ impl Shared {
                 }
             }
             if !ids.is_empty() {
-                return Some((of, Claim { shared: self, ids }));
+                return Some((of, Claim { shared: self, ids, done: 0 }));
             }
         }
     }

@@ -320,7 +320,7 @@ fn touched(catalog: &dyn Catalog, op: &Op) -> Vec<Touched> {
         Op::SetAttrs { node, .. } | Op::SetXattr { node, .. } => [member(*node), None, None, None],
         Op::Undelete { to, .. } => [member(to.0), None, None, None],
         // What a server told has passed its own locks.
-        Op::Adopt { .. } | Op::AdoptName { .. } => [None, None, None, None],
+        Op::Adopt { .. } | Op::AdoptName { .. } | Op::AdoptGone { .. } => [None, None, None, None],
         Op::Touch { .. } | Op::SetRecord { .. } | Op::PurgeHistory { .. } => [None, None, None, None],
     };
     all.into_iter().flatten().collect()

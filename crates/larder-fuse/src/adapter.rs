@@ -3,6 +3,7 @@
 //!
 //! A panic below ends the request with EIO, not the thread: the reply, dropped unanswered, sends that itself.
 
+use crate::aside::Aside;
 use crate::attributes::Wanted;
 use crate::content::with_joined;
 use crate::errno::Answer;
@@ -36,9 +37,18 @@ impl Adapter {
         })
     }
 
-    /// Answers here, or aside where the answer may have to come from a server.
-    fn aside(&self, work: impl FnOnce(&Adapter) + Send + 'static) {
-        match &self.0.aside {
+    /// Answers about names here, or aside where the answer may have to come from a server.
+    fn names(&self, work: impl FnOnce(&Adapter) + Send + 'static) {
+        self.aside(self.0.aside.as_ref().map(|(names, _)| names), work);
+    }
+
+    /// The same about bytes.
+    fn reads(&self, work: impl FnOnce(&Adapter) + Send + 'static) {
+        self.aside(self.0.aside.as_ref().map(|(_, reads)| reads), work);
+    }
+
+    fn aside(&self, aside: Option<&Arc<Aside>>, work: impl FnOnce(&Adapter) + Send + 'static) {
+        match aside {
             None => work(self),
             Some(aside) => {
                 let twin = Adapter(self.0.clone());
@@ -56,7 +66,7 @@ impl Filesystem for Adapter {
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let name = name.to_owned();
-        self.aside(move |adapter| {
+        self.names(move |adapter| {
             let found = adapter.run("lookup", |view| view.look_up(parent.0, &name));
             entry(reply, found.map(|stat| stat.unwrap_or_else(nothing)));
         });
@@ -182,7 +192,7 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.aside(move |adapter| match adapter.run("read", |view| view.read(fh.0, offset, size)) {
+        self.reads(move |adapter| match adapter.run("read", |view| view.read(fh.0, offset, size)) {
             Ok(pieces) => with_joined(&pieces, |bytes| reply.data(bytes)),
             Err(errno) => reply.error(errno),
         });
@@ -232,7 +242,7 @@ impl Filesystem for Adapter {
     }
 
     fn readdir(&self, _: &Request, _: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        self.aside(move |adapter| match adapter.run("readdir", |view| view.list(fh.0, offset, &mut reply)) {
+        self.names(move |adapter| match adapter.run("readdir", |view| view.list(fh.0, offset, &mut reply)) {
             Ok(()) => reply.ok(),
             Err(errno) => reply.error(errno),
         });
@@ -246,7 +256,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        self.aside(move |adapter| {
+        self.names(move |adapter| {
             match adapter.run("readdirplus", |view| view.list(fh.0, offset, &mut reply)) {
                 Ok(()) => reply.ok(),
                 Err(errno) => reply.error(errno),
@@ -306,10 +316,10 @@ impl Filesystem for Adapter {
     }
 
     fn lseek(&self, _: &Request, _: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
-        match self.run("lseek", |view| view.seek(fh.0, offset, whence)) {
+        self.reads(move |adapter| match adapter.run("lseek", |view| view.seek(fh.0, offset, whence)) {
             Ok(offset) => reply.offset(offset),
             Err(errno) => reply.error(errno),
-        }
+        });
     }
 
     fn copy_file_range(

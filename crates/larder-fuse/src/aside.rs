@@ -4,8 +4,10 @@
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 
-/// Threads for requests that wait. Each of them is a process that waits; more of those wait for one another.
-pub(crate) const THREADS: usize = 64;
+/// Threads for lookups and listings that may wait. Each of them is a process that waits; more of those wait for one another.
+pub(crate) const NAMES: usize = 32;
+/// Threads for reads: more than the kernel asks for ahead of readers, 64, so that those cannot take them all.
+pub(crate) const READS: usize = 96;
 
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -30,7 +32,7 @@ impl Aside {
         self.changed.notify_one();
     }
 
-    /// Does what there is to do until [`Aside::end`]; [`THREADS`] threads call this.
+    /// Does what there is to do until [`Aside::end`]; [`NAMES`] or [`READS`] threads call this.
     pub(crate) fn serve(&self) {
         let mut state = self.state.lock();
         loop {

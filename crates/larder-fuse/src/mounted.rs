@@ -103,8 +103,9 @@ fn serve(
             tracing::error!(%error, "the mount ended");
         }
         ending.outside.end();
-        if let Some(aside) = &ending.aside {
-            aside.end();
+        if let Some((names, reads)) = &ending.aside {
+            names.end();
+            reads.end();
         }
         end.set();
     };
@@ -127,8 +128,9 @@ fn serve(
             }
         })?);
     }
-    if let Some(aside) = &view.aside {
-        for _ in 0..aside::THREADS {
+    if let Some((names, reads)) = &view.aside {
+        let names = std::iter::repeat_n(names, aside::NAMES);
+        for aside in names.chain(std::iter::repeat_n(reads, aside::READS)) {
             let aside = aside.clone();
             threads.push(thread("larder-aside", move || aside.serve())?);
         }

@@ -20,8 +20,8 @@ pub(crate) struct View {
     pub(crate) folders: Folders,
     pub(crate) orphans: Orphans,
     pub(crate) outside: Arc<Outside>,
-    /// Answers what may wait for a server; `None` where nothing does.
-    pub(crate) aside: Option<Arc<Aside>>,
+    /// Answer what may wait for a server, names and bytes; `None` where nothing does.
+    pub(crate) aside: Option<(Arc<Aside>, Arc<Aside>)>,
     pub(crate) programs: Programs,
     /// Answers while this process is stopped; where the program was built for it.
     pub(crate) stand_in: OnceLock<StandIn>,
@@ -34,7 +34,7 @@ impl View {
         let mount = drive.mount();
         let (folders, orphans, outside) = (Folders::default(), Orphans::default(), Arc::default());
         let programs = Programs::default();
-        let aside = drive.fetches().then(Arc::default);
+        let aside = drive.fetches().then(Default::default);
         Self {
             drive,
             mount,

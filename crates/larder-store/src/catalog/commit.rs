@@ -238,6 +238,11 @@ pub enum Op {
         /// Keep it where it is not known yet, too.
         is_new: bool,
     },
+    /// Keeps that a node has no name any more, as a server told.
+    AdoptGone {
+        /// The node.
+        node: NodeId,
+    },
     /// Has `name` in `parent` name what a server told, or nothing. No error where the folder is not known: nobody has seen it.
     AdoptName {
         /// The folder; its own times and counts are told with it.

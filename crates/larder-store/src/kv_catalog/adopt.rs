@@ -53,7 +53,8 @@ impl<K: Kv> Txn<'_, K> {
     /// Keeps a name.
     pub(super) fn adopt_name(&mut self, parent: NodeId, name: Name, told: Option<Described>) -> Result<()> {
         if !self.node_if(parent)?.is_some_and(|folder| folder.is_folder()) {
-            return Ok(());
+            // Nobody has seen the folder, but perhaps the node, by another name.
+            return told.map_or(Ok(()), |told| self.adopt(told, false).map(drop));
         }
         let before = self.entry(parent, &name)?;
         let Some(told) = told else { return before.map_or(Ok(()), |id| self.drop_name(parent, name, id)) };
@@ -79,10 +80,25 @@ impl<K: Kv> Txn<'_, K> {
         if !is_here || (!node.is_folder() && node.nlink > 1) {
             return Ok(());
         }
-        let gone = Deleted { parent, name, node: id, at: self.at };
-        self.write(keys::deleted(parent, &gone.name, self.at, id), Some(keys::encode(&gone)));
         node.nlink = 0;
         self.save(&node);
+        self.bury(parent, name, id);
+        Ok(())
+    }
+
+    fn bury(&mut self, parent: NodeId, name: Name, node: NodeId) {
+        let gone = Deleted { parent, name, node, at: self.at };
+        self.write(keys::deleted(parent, &gone.name, self.at, node), Some(keys::encode(&gone)));
+    }
+
+    /// Keeps that a node has no name any more.
+    pub(super) fn adopt_gone(&mut self, id: NodeId) -> Result<()> {
+        let Some(mut node) = self.node_if(id)?.filter(|node| node.nlink > 0) else { return Ok(()) };
+        let Some(name) = node.name.clone() else { return Ok(()) };
+        node.nlink = 0;
+        self.save(&node);
+        self.bury(node.parent, name, id);
+        self.committed.changes.push(Change::Attrs(id));
         Ok(())
     }
 }

@@ -2,10 +2,10 @@
 
 use super::txn::Txn;
 use super::{KvCatalog, PAGE, keys};
-use crate::catalog::{Deleted, OldVersion, Op};
+use crate::catalog::{Deleted, OldVersion, Op, Table};
 use crate::chunks::ChunkStore;
 use crate::kv::Kv;
-use larder_core::{ChunkId, Error, Head, Name, Node, NodeId, Result, Timestamp, manifest};
+use larder_core::{ChunkId, Error, Head, Kind, Name, Node, NodeId, Result, Timestamp, manifest};
 
 /// Keys of history that has ended; looked for before the commit takes its lock, as that reads all of the history.
 #[derive(Default)]
@@ -78,16 +78,18 @@ impl<K: Kv> KvCatalog<K> {
     /// Those of the index and of reading other pages.
     pub fn mark(&self, chunks: &dyn ChunkStore, mut live: impl FnMut(&ChunkId)) -> Result<u64> {
         let mut unread = 0;
+        // What a mirror has not fetched, it has no chunks below.
+        let partial = self.kv.get(&keys::record(Table::Mirror as u8, crate::origin::CURSOR))?.is_some();
         self.each(b"n", |_, value| {
             if let Some(head) = keys::decode::<Node>(value)?.head() {
-                unread += mark_head(head, chunks, &mut live)?;
+                unread += mark_head(head, chunks, partial, &mut live)?;
             }
             Ok(true)
         })?;
         for prefix in [b"v", b"w"] {
             self.each(prefix, |_, value| {
                 if let Some(head) = keys::decode::<OldVersion>(value)?.node.head() {
-                    unread += mark_head(head, chunks, &mut live)?;
+                    unread += mark_head(head, chunks, partial, &mut live)?;
                 }
                 Ok(true)
             })?;
@@ -115,7 +117,7 @@ impl<K: Kv> KvCatalog<K> {
                 let mut hit = false;
                 if let Some(head) = node.head() {
                     // A page that cannot be read is itself among the chunks asked for.
-                    let _ = mark_head(head, chunks, &mut |id| hit |= refers(id));
+                    let _ = mark_head(head, chunks, false, &mut |id| hit |= refers(id));
                 }
                 if hit {
                     found.push(node.id);
@@ -129,8 +131,13 @@ impl<K: Kv> KvCatalog<K> {
     }
 }
 
-/// Returns how many pages could not be read and were set aside.
-fn mark_head(head: &Head, chunks: &dyn ChunkStore, live: &mut impl FnMut(&ChunkId)) -> Result<u64> {
+/// Returns how many pages could not be read and were set aside. In a `partial` store others may never have been there.
+fn mark_head(
+    head: &Head,
+    chunks: &dyn ChunkStore,
+    partial: bool,
+    live: &mut impl FnMut(&ChunkId),
+) -> Result<u64> {
     let (mut level, mut unread) = (head.extents.clone(), 0);
     for depth in (0..=head.depth).rev() {
         level.iter().filter(|extent| !extent.id.is_hole()).for_each(|extent| live(&extent.id));
@@ -139,6 +146,7 @@ fn mark_head(head: &Head, chunks: &dyn ChunkStore, live: &mut impl FnMut(&ChunkI
             for page in &level {
                 match chunks.get(&page.id) {
                     Ok(bytes) => manifest::decode(&bytes, &mut below)?,
+                    Err(error) if partial && error.kind() == Kind::NotFound => {}
                     // Scrub set it aside; it may be readable again some day, so what it lists must not go.
                     Err(error) if !chunks.missing(&[page.id])?.is_empty() => {
                         tracing::warn!(page = %page.id, %error, "a page of a manifest cannot be read");

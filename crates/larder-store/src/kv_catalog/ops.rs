@@ -38,6 +38,7 @@ impl<K: Kv> Txn<'_, K> {
             }
             Op::Undelete { node, to } => self.undelete(node, to),
             Op::Adopt { node, is_new } => self.adopt(*node, is_new).map(drop),
+            Op::AdoptGone { node } => self.adopt_gone(node),
             Op::AdoptName { parent, name, node } => self.adopt_name(parent, name, node.map(|node| *node)),
             Op::PurgeHistory { limit, .. } => self.purge(expired, limit),
         }

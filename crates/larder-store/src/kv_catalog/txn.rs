@@ -1,7 +1,7 @@
 //! One commit in the making: reads see its own writes, and nothing is applied before all of it is right.
 
 use super::{Totals, allocated_bytes, keys};
-use crate::catalog::{Change, Committed};
+use crate::catalog::{Change, Committed, Table};
 use crate::kv::{Batch, Kv};
 use larder_core::{Error, Kind, Name, Node, NodeId, Result, Timestamp};
 use std::collections::BTreeMap;
@@ -120,6 +120,10 @@ impl<'a, K: Kv> Txn<'a, K> {
             for key in self.keys_below(&prefix, usize::MAX)? {
                 self.write(key, None);
             }
+        }
+        if node.is_folder() {
+            // Should a server tell of it again, nothing below it is known.
+            self.write(keys::record(Table::Mirror as u8, &id.0.to_be_bytes()), None);
         }
         self.write(keys::node(node.id), None);
         self.totals.counts.nodes -= 1;

@@ -16,7 +16,7 @@ use larder_core::{Error, Kind, Result};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -100,6 +100,16 @@ impl Connection {
     /// Ends every call under way, and fails those to come.
     pub(super) fn end(&self) {
         self.ended.send_replace(true);
+    }
+
+    /// Does what [`Connection::block_on`] does, no longer than until `by`.
+    pub(super) fn block_until<T>(
+        &self,
+        by: Option<Instant>,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let Some(by) = by else { return self.block_on(work) };
+        self.block_on(async { tokio::time::timeout_at(by.into(), work).await.map_err(|_| self.silent())? })
     }
 
     /// Waits for `work`, or for the end of everything.

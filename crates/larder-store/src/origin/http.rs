@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use larder_core::{ChunkId, Error, Name, NodeId, Result, chunker, manifest};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The longest page of a manifest.
 const PAGE_MAX_BYTES: usize = manifest::PAGE_EXTENTS * manifest::EXTENT_BYTES;
@@ -85,11 +85,12 @@ impl Origin for HttpOrigin {
         &self,
         of: NodeId,
         ids: &[ChunkId],
+        by: Option<Instant>,
         arrived: &mut dyn FnMut(usize, Option<Bytes>) -> Result<()>,
     ) -> Result<()> {
         let path = format!("projects/{}/nodes/{of}/chunks", self.project);
         let body = ids.iter().flat_map(|id| id.0).collect();
-        self.connection.block_on(async {
+        self.connection.block_until(by, async {
             let answer = self.connection.send(Method::POST, &path, "application/octet-stream", body).await?;
             let mut frames = Frames { body: answer.into_body(), ahead: BytesMut::new() };
             for at in 0..ids.len() {

@@ -3,6 +3,8 @@
 //! Folders are told page by page as somebody lists them; from then on the change feed keeps them right. What is known is
 //! answered without the network.
 
+use super::asking::Asking;
+use super::known::Known;
 use super::{Feed, News, Origin};
 use crate::catalog::{
     Catalog, Change, Commit, Committed, Counts, Cursor, Deleted, Listed, OldVersion, Table,
@@ -10,71 +12,27 @@ use crate::catalog::{
 use crate::wire::Described;
 use crate::{Durability, Op};
 use larder_core::{Error, Kind, Name, Node, NodeId, Result, Timestamp};
-use parking_lot::{Condvar, Mutex};
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
 
 /// Entries asked for at a time.
 const PAGE: usize = 1024;
-/// How often a page is asked for again because the folder changed meanwhile.
-const ASKS_MAX: usize = 16;
-/// Key of the cursor in [`Table::Mirror`]; the marks of folders are 8 bytes and more.
-const CURSOR: &[u8] = b"cursor";
+/// Key of the cursor in [`Table::Mirror`]; the keys of folders are 8 bytes long.
+pub(crate) const CURSOR: &[u8] = b"cursor";
 
-/// How much of a folder is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Known {
-    /// Only what was asked for by name.
-    Nothing,
-    /// Every name up to this one.
-    UpTo(Name),
-    /// Every name.
-    All,
-}
-
-impl Known {
-    fn covers(&self, name: &Name) -> bool {
-        match self {
-            Known::Nothing => false,
-            Known::UpTo(last) => name <= last,
-            Known::All => true,
-        }
-    }
-
-    fn encode(&self) -> Option<Vec<u8>> {
-        match self {
-            Known::Nothing => None,
-            Known::UpTo(last) => Some([b"u", last.as_bytes()].concat()),
-            Known::All => Some(b"a".to_vec()),
-        }
-    }
-
-    fn decode(bytes: Option<&[u8]>) -> Result<Self> {
-        Ok(match bytes {
-            None => Known::Nothing,
-            Some([b'a']) => Known::All,
-            Some([b'u', name @ ..]) => Known::UpTo(Name::new(name)?),
-            Some(_) => return Err(Error::corrupt("mark of a folder")),
-        })
-    }
-}
-
-/// What is being asked now.
-#[derive(Default)]
-struct Asking {
-    /// Folders that somebody asks about, each with the number of changes in it that were heard of since.
-    folders: HashMap<NodeId, u64>,
-}
+/// Hears of what is kept outside of [`Mirror::follow`] and may have been seen before.
+pub type Hear = Box<dyn Fn(&[Change]) + Send + Sync>;
 
 /// A catalog over another that keeps it and the server that tells it.
 pub struct Mirror {
     kept: Arc<dyn Catalog>,
     origin: Arc<dyn Origin>,
     now: fn() -> Timestamp,
-    asking: Mutex<Asking>,
-    answered: Condvar,
+    asking: Asking,
     /// One at a time changes what is kept.
     keeping: Mutex<()>,
+    hear: OnceLock<Hear>,
 }
 
 impl Mirror {
@@ -87,9 +45,9 @@ impl Mirror {
             kept,
             origin,
             now,
-            asking: Mutex::default(),
-            answered: Condvar::new(),
+            asking: Asking::default(),
             keeping: Mutex::new(()),
+            hear: OnceLock::new(),
         };
         if mirror.kept.record(Table::Mirror, CURSOR)?.is_none() {
             let project = mirror.origin.project()?;
@@ -99,6 +57,11 @@ impl Mirror {
             mirror.keep(vec![adopt(project.root), cursor_record(&project.cursor)])?;
         }
         Ok(mirror)
+    }
+
+    /// Has `hear` told from now on, on the thread of whoever asked; it must not wait for that.
+    pub fn tell(&self, hear: Hear) {
+        self.hear.get_or_init(|| hear);
     }
 
     /// Where the change feed was followed to.
@@ -116,8 +79,7 @@ impl Mirror {
             match news {
                 News::Name { parent, name, node } => ops.push(Op::AdoptName { parent, name, node }),
                 News::Node(node) => ops.push(Op::Adopt { node, is_new: false }),
-                // Its name was told as gone.
-                News::Gone(_) => {}
+                News::Gone(node) => ops.push(Op::AdoptGone { node }),
             }
         }
         ops.push(cursor_record(&feed.cursor));
@@ -133,16 +95,9 @@ impl Mirror {
         let feed = self.origin.changes(&self.cursor()?, limit)?;
         let more = feed.more;
         let _keeping = self.keeping.lock();
-        let mut asking = self.asking.lock();
-        for news in &feed.news {
-            if let News::Name { parent, .. } = news
-                && let Some(heard) = asking.folders.get_mut(parent)
-            {
-                *heard += 1;
-            }
-        }
-        drop(asking);
-        commit(self.news(feed))?;
+        let ops = self.news(feed);
+        self.asking.heard(&ops);
+        commit(ops)?;
         Ok(more)
     }
 
@@ -165,10 +120,13 @@ impl Mirror {
         loop {
             let ops = match self.more_entries(folder, &known) {
                 // It is gone, and its name with it where that was.
-                Err(error) if error.kind() == Kind::NotFound => vec![record(&folder.0.to_be_bytes(), None)],
+                Err(error) if matches!(error.kind(), Kind::NotFound | Kind::NotADirectory) => {
+                    vec![record(&folder.0.to_be_bytes(), None)]
+                }
                 ops => ops?,
             };
             let _keeping = self.keeping.lock();
+            self.asking.heard(&ops);
             commit(ops)?;
             known = self.known(folder)?;
             if matches!(known, Known::All | Known::Nothing) {
@@ -177,9 +135,14 @@ impl Mirror {
         }
     }
 
-    fn keep(&self, ops: Vec<Op>) -> Result<Committed> {
+    fn keep(&self, ops: Vec<Op>) -> Result<()> {
         let (expect, durability) = (Vec::new(), Durability::Process);
-        self.kept.commit(Commit { at: (self.now)(), op_id: None, expect, ops, durability })
+        let commit = Commit { at: (self.now)(), op_id: None, expect, ops, durability };
+        let changes = self.asking.seen_before(self.kept.commit(commit)?.changes);
+        if let Some(hear) = self.hear.get().filter(|_| !changes.is_empty()) {
+            hear(&changes);
+        }
+        Ok(())
     }
 
     fn known(&self, folder: NodeId) -> Result<Known> {
@@ -187,31 +150,31 @@ impl Mirror {
     }
 
     /// Has one caller at a time ask about `folder`: the others wait, and then find the answer kept. What `ask` returns is
-    /// kept, unless the folder changed meanwhile; then it is asked again.
+    /// kept but for the names that the feed told of meanwhile, which is no older. Nothing where nobody knows.
     fn ask<R>(
         &self,
         folder: NodeId,
         is_known: impl Fn(&Self) -> Result<Option<R>>,
         ask: impl Fn(&Self) -> Result<Vec<Op>>,
-    ) -> Result<R> {
-        let mut asking = self.asking.lock();
-        self.answered.wait_while(&mut asking, |asking| asking.folders.contains_key(&folder));
+    ) -> Result<Option<R>> {
+        let turn = self.asking.turn(folder)?;
         if let Some(known) = is_known(self)? {
-            return Ok(known);
+            return Ok(Some(known));
         }
-        asking.folders.insert(folder, 0);
-        drop(asking);
-        let _turn = Turn { mirror: self, folder };
-        for _ in 0..ASKS_MAX {
-            self.asking.lock().folders.insert(folder, 0);
-            let ops = ask(self)?;
-            let _keeping = self.keeping.lock();
-            if self.asking.lock().folders.get(&folder) == Some(&0) {
-                self.keep(ops)?;
-                return is_known(self)?.ok_or_else(|| Error::corrupt("what the server said was not kept"));
-            }
+        let ops = ask(self)?;
+        let _keeping = self.keeping.lock();
+        self.keep(turn.still_true(ops))?;
+        is_known(self)
+    }
+
+    /// What is kept of a name: the node, that there is none, or nothing.
+    fn kept_name(&self, parent: NodeId, name: &Name) -> Result<Option<Option<Node>>> {
+        // The mark first: who changes both changes the name no later.
+        let is_covered = self.known(parent)?.covers(name);
+        match self.kept.lookup(parent, name) {
+            Err(error) if error.kind() == Kind::NotFound => Ok(is_covered.then_some(None)),
+            found => found.map(|node| Some(Some(node))),
         }
-        Err(Error::unavailable("the folder changes faster than it can be read"))
     }
 
     /// Asks for the names behind those known; those kept that the server does not have go.
@@ -238,21 +201,8 @@ impl Mirror {
             ops.push(Op::AdoptName { parent: folder, name, node: Some(Box::new(node)) });
         }
         ops.extend(gone.into_iter().map(|name| Op::AdoptName { parent: folder, name, node: None }));
-        ops.push(record(&folder.0.to_be_bytes(), known.encode()));
+        ops.push(record(&folder.0.to_be_bytes(), Some(known.encode())));
         Ok(ops)
-    }
-}
-
-/// The right to ask about a folder.
-struct Turn<'a> {
-    mirror: &'a Mirror,
-    folder: NodeId,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.mirror.asking.lock().folders.remove(&self.folder);
-        self.mirror.answered.notify_all();
     }
 }
 
@@ -270,7 +220,14 @@ fn cursor_record(cursor: &Cursor) -> Op {
 
 /// What changes nothing of the project: records of the device's own, and what the mirror itself was told.
 fn is_own(op: &Op) -> bool {
-    matches!(op, Op::SetRecord { .. } | Op::Adopt { .. } | Op::AdoptName { .. } | Op::PurgeHistory { .. })
+    matches!(
+        op,
+        Op::SetRecord { .. }
+            | Op::Adopt { .. }
+            | Op::AdoptName { .. }
+            | Op::AdoptGone { .. }
+            | Op::PurgeHistory { .. }
+    )
 }
 
 impl Catalog for Mirror {
@@ -279,29 +236,27 @@ impl Catalog for Mirror {
     }
 
     fn lookup(&self, parent: NodeId, name: &Name) -> Result<Node> {
-        match self.kept.lookup(parent, name) {
-            Err(error) if error.kind() == Kind::NotFound => {}
-            found => return found,
+        let missing = || Error::not_found(format!("{name}"));
+        if let Some(known) = self.kept_name(parent, name)? {
+            return known.ok_or_else(missing);
         }
-        if self.known(parent)?.covers(name) {
-            return Err(Error::not_found(format!("{name}")));
-        }
-        self.ask(
+        // Before the answer: whoever brings the name from now on tells of it.
+        self.asking.missed(parent, name);
+        let found = self.ask(
             parent,
-            |mirror| match mirror.kept.lookup(parent, name) {
-                Err(error) if error.kind() == Kind::NotFound => {
-                    Ok(mirror.known(parent)?.covers(name).then(|| Err(error)))
+            |mirror| mirror.kept_name(parent, name),
+            |mirror| {
+                let node = mirror.origin.find(parent, name)?.map(Box::new);
+                if node.is_some() {
+                    mirror.asking.found(parent, name);
                 }
-                found => found.map(|node| Some(Ok(node))),
+                // Without a mark nobody would compare it.
+                let mark = mirror.known(parent)?.encode();
+                let named = Op::AdoptName { parent, name: name.clone(), node };
+                Ok(vec![named, record(&parent.0.to_be_bytes(), Some(mark))])
             },
-            |mirror| match mirror.origin.find(parent, name)? {
-                Some(node) => {
-                    let node = Some(Box::new(node));
-                    Ok(vec![Op::AdoptName { parent, name: name.clone(), node }])
-                }
-                None => Err(Error::not_found(format!("{name}"))),
-            },
-        )?
+        )?;
+        found.flatten().ok_or_else(missing)
     }
 
     fn list(&self, parent: NodeId, after: Option<&Name>, limit: usize) -> Result<Vec<Listed>> {
@@ -313,11 +268,12 @@ impl Catalog for Mirror {
             if known == Known::All || is_sure {
                 return Ok(listed);
             }
-            self.ask(
+            let asked = self.ask(
                 parent,
                 |mirror| Ok((mirror.known(parent)? != known).then_some(())),
                 |mirror| mirror.more_entries(parent, &known),
             )?;
+            asked.ok_or_else(|| Error::corrupt("what the server said of a folder was not kept"))?;
         }
     }
 

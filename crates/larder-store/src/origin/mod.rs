@@ -2,20 +2,23 @@
 //!
 //! Calls block and end: each has a time after which it fails. Whatever a server sends is checked before it is believed.
 
+mod asking;
 mod connection;
 mod http;
+mod known;
 mod mirror;
 mod tls;
 
 pub use connection::{Connection, Credentials};
 pub use http::HttpOrigin;
-pub use mirror::Mirror;
+pub(crate) use mirror::CURSOR;
+pub use mirror::{Hear, Mirror};
 
 use crate::catalog::Cursor;
 use crate::wire::Described;
 use bytes::Bytes;
 use larder_core::{ChunkId, Name, NodeId, Result};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a device may do in a project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +104,8 @@ pub trait Origin: Send + Sync {
     fn find(&self, folder: NodeId, name: &Name) -> Result<Option<Described>>;
 
     /// Fetches chunks that the content of file `of` holds, in one request, and hands each over as it arrives: its place in
-    /// `ids` and its body, which nobody has checked yet; no body where the server does not have it for this file.
+    /// `ids` and its body, which nobody has checked yet; no body where the server does not have it for this file. Whoever
+    /// waits gives a time `by` which it ends.
     ///
     /// # Errors
     /// Those of `arrived`, which end the call.
@@ -109,6 +113,7 @@ pub trait Origin: Send + Sync {
         &self,
         of: NodeId,
         ids: &[ChunkId],
+        by: Option<Instant>,
         arrived: &mut dyn FnMut(usize, Option<Bytes>) -> Result<()>,
     ) -> Result<()>;
 

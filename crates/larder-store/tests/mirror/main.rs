@@ -1,14 +1,15 @@
 //! A mirror shows what the server has, whatever changes there, and asks no more than it must.
 
+mod histories;
 mod server;
 
-use larder_core::{Content, Kind, Name, NodeId, NodeKind, Timestamp};
-use larder_store::catalog::{Attrs, NewNode, Replace, Unlink, XattrMode};
+use larder_core::{Content, Kind, Name, NodeId, NodeKind, Result, Timestamp};
+use larder_store::catalog::{Attrs, NewNode, Replace, Unlink};
 use larder_store::memory::MemoryKv;
 use larder_store::origin::Mirror;
 use larder_store::wire::Described;
-use larder_store::{Catalog, Change, Commit, Durability, KvCatalog, Op};
-use proptest::prelude::*;
+use larder_store::{Catalog, Change, Commit, Committed, Durability, KvCatalog, Op};
+use parking_lot::Mutex;
 use server::Server;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,18 +26,23 @@ fn mirror_of(server: &Arc<Server>) -> (Mirror, Arc<dyn Catalog>) {
     (Mirror::open(kept.clone(), server.clone(), || Timestamp(1)).expect("the server answers"), kept)
 }
 
+/// Commits as the drive over a mirror does.
+fn commit(kept: &Arc<dyn Catalog>, ops: Vec<Op>) -> Result<Committed> {
+    let (expect, durability) = (vec![], Durability::Process);
+    kept.commit(Commit { at: Timestamp(1), op_id: None, expect, ops, durability })
+}
+
 fn follow(mirror: &Mirror, kept: &Arc<dyn Catalog>) -> Vec<Change> {
     let mut changes = Vec::new();
-    while mirror
-        .follow(3, |ops| {
-            let (expect, durability) = (vec![], Durability::Process);
-            changes.extend(
-                kept.commit(Commit { at: Timestamp(1), op_id: None, expect, ops, durability })?.changes,
-            );
-            Ok(())
-        })
-        .expect("followed")
-    {}
+    let mut step = || mirror.follow(3, |ops| commit(kept, ops).map(|done| changes.extend(done.changes)));
+    while step().expect("followed") {}
+    changes
+}
+
+fn compare(mirror: &Mirror, kept: &Arc<dyn Catalog>) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let compared = mirror.compare(|ops| commit(kept, ops).map(|done| changes.extend(done.changes)));
+    compared.expect("compared");
     changes
 }
 
@@ -132,8 +138,105 @@ fn a_file_that_is_gone_is_still_found_by_who_has_it_open() {
     assert_eq!(mirror.node(file).expect("still known").nlink, 0);
 }
 
+/// Has the mirror tell into a list.
+fn listen(mirror: &Mirror) -> Arc<Mutex<Vec<Change>>> {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let hearing = told.clone();
+    mirror.tell(Box::new(move |changes| hearing.lock().extend_from_slice(changes)));
+    told
+}
+
+/// Forgets what is deleted.
+fn purge(kept: &Arc<dyn Catalog>) {
+    let (before, interim_before) = (Timestamp(9), Timestamp(9));
+    let done = commit(kept, vec![Op::PurgeHistory { before, interim_before, limit: 9 }]);
+    assert_eq!(done.expect("purged").changes, []);
+}
+
 #[test]
-fn a_page_that_was_overtaken_is_asked_for_again() {
+fn what_a_page_brings_is_told_to_whoever_saw_something_else_before() {
+    let server = Server::new();
+    let seen = server.make(ROOT, "seen", NodeKind::File);
+    let (mirror, kept) = mirror_of(&server);
+    let told = listen(&mirror);
+    mirror.lookup(ROOT, &name("seen")).expect("there");
+    mirror.lookup(ROOT, &name("missed")).expect_err("not there");
+    assert_eq!(*told.lock(), []);
+    let attrs = Attrs { mode: Some(0o600), ..Attrs::default() };
+    server.run(Op::SetAttrs { node: seen, attrs }).expect("set");
+    let missed = server.make(ROOT, "missed", NodeKind::File);
+    server.make(ROOT, "simply new", NodeKind::File);
+    tree(&mirror);
+    let named = Change::Named { parent: ROOT, name: name("missed"), node: missed };
+    assert_eq!(*told.lock(), [named, Change::Attrs(seen)]);
+    follow(&mirror, &kept);
+    assert_eq!(tree(&mirror), tree(&server.catalog));
+}
+
+#[test]
+fn a_node_told_in_a_folder_that_nobody_saw_is_right_where_it_was_seen() {
+    let server = Server::new();
+    let seen = server.make(ROOT, "seen", NodeKind::Folder);
+    let other = server.make(ROOT, "other", NodeKind::Folder);
+    let file = server.make(seen, "a", NodeKind::File);
+    let (mirror, kept) = mirror_of(&server);
+    mirror.lookup(ROOT, &name("seen")).expect("there");
+    mirror.lookup(seen, &name("a")).expect("there");
+    server.run(Op::Link { node: file, parent: other, name: name("b") }).expect("linked");
+    let node = server.named(other, &name("b")).expect("there").map(Box::new);
+    commit(&kept, vec![Op::AdoptName { parent: other, name: name("b"), node }]).expect("kept");
+    assert_eq!(mirror.node(file).expect("kept").nlink, 2);
+}
+
+#[test]
+fn what_was_only_asked_for_by_name_is_compared_too() {
+    let server = Server::new();
+    let folder = server.make(ROOT, "folder", NodeKind::Folder);
+    server.make(folder, "goes", NodeKind::File);
+    let (mirror, kept) = mirror_of(&server);
+    mirror.lookup(ROOT, &name("folder")).expect("there");
+    mirror.lookup(folder, &name("goes")).expect("there");
+    server.run(Op::Unlink { parent: folder, name: name("goes"), what: Unlink::File }).expect("removed");
+    compare(&mirror, &kept);
+    assert_eq!(mirror.lookup(folder, &name("goes")).expect_err("gone").kind(), Kind::NotFound);
+}
+
+#[test]
+fn a_file_that_lost_all_its_names_has_none() {
+    let server = Server::new();
+    let file = server.make(ROOT, "a", NodeKind::File);
+    server.run(Op::Link { node: file, parent: ROOT, name: name("b") }).expect("linked");
+    let (mirror, kept) = mirror_of(&server);
+    tree(&mirror);
+    for gone in ["b", "a"] {
+        server.run(Op::Unlink { parent: ROOT, name: name(gone), what: Unlink::File }).expect("removed");
+    }
+    follow(&mirror, &kept);
+    assert_eq!(mirror.node(file).expect("in the history").nlink, 0);
+    purge(&kept);
+    assert_eq!(mirror.node(file).expect_err("forgotten").kind(), Kind::NotFound);
+}
+
+#[test]
+fn a_folder_that_was_forgotten_is_asked_for_anew_when_it_comes_back() {
+    let server = Server::new();
+    let there = server.make(ROOT, "there", NodeKind::Folder);
+    let here = server.make(ROOT, "here", NodeKind::Folder);
+    let folder = server.make(here, "folder", NodeKind::Folder);
+    server.make(folder, "file", NodeKind::File);
+    let (mirror, kept) = mirror_of(&server);
+    mirror.lookup(ROOT, &name("here")).expect("there");
+    mirror.lookup(here, &name("folder")).expect("there");
+    assert_eq!(mirror.list(folder, None, 9).expect("listed").len(), 1);
+    let (from, to) = ((here, name("folder")), (there, name("folder")));
+    server.run(Op::Rename { from, to, replace: Replace::Nothing }).expect("moved");
+    follow(&mirror, &kept);
+    purge(&kept);
+    assert_eq!(tree(&mirror), tree(&server.catalog));
+}
+
+#[test]
+fn a_page_that_was_overtaken_hides_nothing() {
     let server = Server::new();
     server.make(ROOT, "before", NodeKind::File);
     let (mirror, kept) = mirror_of(&server);
@@ -163,14 +266,7 @@ fn a_feed_that_does_not_reach_back_is_made_up_for() {
         .expect("set");
     let error = mirror.follow(100, |_| Ok(())).expect_err("too old");
     assert_eq!(error.kind(), Kind::Conflict);
-    let mut changes = Vec::new();
-    let compared = mirror.compare(|ops| {
-        let (expect, durability) = (vec![], Durability::Process);
-        changes
-            .extend(kept.commit(Commit { at: Timestamp(1), op_id: None, expect, ops, durability })?.changes);
-        Ok(())
-    });
-    compared.expect("compared");
+    let changes = compare(&mirror, &kept);
     assert!(changes.contains(&Change::Unnamed { parent: folder, name: name("old"), node: old }));
     assert_eq!(tree(&mirror), tree(&server.catalog));
     assert_eq!(follow(&mirror, &kept), []);
@@ -195,88 +291,4 @@ fn nothing_is_written_through_a_mirror() {
     let error = mirror.commit(Commit { at: Timestamp(1), op_id: None, expect, ops, durability });
     assert_eq!(error.expect_err("read-only").kind(), Kind::Denied);
     assert_eq!(tree(&mirror), BTreeMap::new());
-}
-
-/// What a user of the server or of the mirror does.
-#[derive(Clone, Debug)]
-enum Step {
-    Make { parent: usize, name: usize, folder: bool },
-    Remove { parent: usize, name: usize },
-    Rename { from: (usize, usize), to: (usize, usize) },
-    Link { node: usize, parent: usize, name: usize },
-    Attribute { node: usize, value: Option<u8> },
-    Mode { node: usize, mode: u16 },
-    Follow,
-    Look { parent: usize, name: usize },
-    List { parent: usize, limit: usize },
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let (place, label) = (0..8_usize, 0..6_usize);
-    prop_oneof![
-        4 => (place.clone(), label.clone(), any::<bool>())
-            .prop_map(|(parent, name, folder)| Step::Make { parent, name, folder }),
-        2 => (place.clone(), label.clone()).prop_map(|(parent, name)| Step::Remove { parent, name }),
-        3 => ((place.clone(), label.clone()), (place.clone(), label.clone()))
-            .prop_map(|(from, to)| Step::Rename { from, to }),
-        1 => (place.clone(), place.clone(), label.clone())
-            .prop_map(|(node, parent, name)| Step::Link { node, parent, name }),
-        1 => (place.clone(), any::<Option<u8>>()).prop_map(|(node, value)| Step::Attribute { node, value }),
-        1 => (place.clone(), 0..0o7777_u16).prop_map(|(node, mode)| Step::Mode { node, mode }),
-        2 => Just(Step::Follow),
-        2 => (place.clone(), label).prop_map(|(parent, name)| Step::Look { parent, name }),
-        2 => (place, 1..5_usize).prop_map(|(parent, limit)| Step::List { parent, limit }),
-    ]
-}
-
-proptest! {
-    #[test]
-    fn a_mirror_that_followed_equals_its_server(steps in proptest::collection::vec(step(), 1..60)) {
-        let server = Server::new();
-        let (mirror, kept) = mirror_of(&server);
-        let mut nodes = vec![ROOT];
-        let label = |i: usize| name(&format!("n{i}"));
-        for step in steps {
-            let node = |i: usize| nodes[i % nodes.len()];
-            // What cannot be done is refused, and changes nothing.
-            let _ = match step {
-                Step::Make { parent, name, folder } => {
-                    let (parent, kind) = (node(parent), if folder { NodeKind::Folder } else { NodeKind::File });
-                    let is_free = server.catalog.node(parent).is_ok_and(|n| n.is_folder() && n.nlink > 0)
-                        && server.catalog.lookup(parent, &label(name)).is_err();
-                    if is_free {
-                        nodes.push(server.make(parent, &format!("n{name}"), kind));
-                    }
-                    Ok(())
-                }
-                Step::Remove { parent, name } => {
-                    server.run(Op::Unlink { parent: node(parent), name: label(name), what: Unlink::Tree })
-                }
-                Step::Rename { from, to } => server.run(Op::Rename {
-                    from: (node(from.0), label(from.1)),
-                    to: (node(to.0), label(to.1)),
-                    replace: Replace::Tree,
-                }),
-                Step::Link { node: id, parent, name } => {
-                    server.run(Op::Link { node: node(id), parent: node(parent), name: label(name) })
-                }
-                Step::Attribute { node: id, value } => server.run(Op::SetXattr {
-                    node: node(id),
-                    name: b"user.x".to_vec(),
-                    value: value.map(|byte| vec![byte]),
-                    mode: XattrMode::Any,
-                }),
-                Step::Mode { node: id, mode } => server
-                    .run(Op::SetAttrs { node: node(id), attrs: Attrs { mode: Some(mode), ..Attrs::default() } }),
-                Step::Follow => {
-                    follow(&mirror, &kept);
-                    Ok(())
-                }
-                Step::Look { parent, name } => mirror.lookup(node(parent), &label(name)).map(drop),
-                Step::List { parent, limit } => mirror.list(node(parent), None, limit).map(drop),
-            };
-        }
-        follow(&mirror, &kept);
-        prop_assert_eq!(tree(&mirror), tree(&server.catalog));
-    }
 }

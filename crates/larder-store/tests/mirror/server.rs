@@ -65,7 +65,8 @@ impl Server {
         Ok(Described { node, xattrs: xattrs.collect::<Result<_>>()? })
     }
 
-    fn named(&self, parent: NodeId, name: &Name) -> Result<Option<Described>> {
+    /// What a name names there.
+    pub fn named(&self, parent: NodeId, name: &Name) -> Result<Option<Described>> {
         match self.catalog.lookup(parent, name) {
             Ok(node) => self.described(node.id).map(Some),
             Err(error) if matches!(error.kind(), Kind::NotFound | Kind::NotADirectory) => Ok(None),
@@ -113,6 +114,7 @@ impl Origin for Server {
         &self,
         _: NodeId,
         _: &[ChunkId],
+        _: Option<std::time::Instant>,
         _: &mut dyn FnMut(usize, Option<bytes::Bytes>) -> Result<()>,
     ) -> Result<()> {
         unreachable!("no test reads a file")
