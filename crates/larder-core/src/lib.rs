@@ -16,5 +16,5 @@ pub use error::{Error, Kind, Result};
 pub use id::{ChunkId, NodeId, OpId};
 pub use manifest::{Extent, Head, Manifest};
 pub use name::{DrivePath, Name};
-pub use node::{Content, Node, NodeKind};
+pub use node::{Content, Node, NodeKind, XATTR_MAX_BYTES, XATTR_NAME_MAX_BYTES};
 pub use time::Timestamp;

@@ -23,6 +23,10 @@ pub const EXTENT_BYTES: usize = 40;
 /// Levels of pages; 3 cover 16 PiB of average chunks.
 pub const DEPTH_MAX: u8 = 4;
 
+/// The most extents of one file: what two levels of pages hold, 16 TiB of average chunks. A page may repeat another, so
+/// that a few bytes from elsewhere could otherwise promise more extents than any memory holds.
+pub const EXTENTS_MAX: usize = HEAD_MAX * PAGE_EXTENTS * PAGE_EXTENTS;
+
 /// A run of a file: a chunk, a page of extents, or a hole, and the bytes of the file that it covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Extent {
@@ -114,8 +118,11 @@ impl Manifest {
     /// Makes the head, handing each page to `put`, which stores it as a chunk.
     ///
     /// # Errors
-    /// Those of `put`.
+    /// Those of `put`, and `Unsupported` over [`EXTENTS_MAX`] extents, which nobody could read again.
     pub fn to_head(&self, mut put: impl FnMut(ChunkId, &[u8]) -> Result<()>) -> Result<Head> {
+        if self.extents.len() > EXTENTS_MAX {
+            return Err(Error::unsupported(format!("a file of more than {EXTENTS_MAX} chunks and holes")));
+        }
         let allocated_bytes = self.extents.iter().filter(|e| !e.id.is_hole()).map(|e| e.len_bytes).sum();
         let mut head =
             Head { size_bytes: self.size_bytes(), allocated_bytes, depth: 0, extents: self.extents.clone() };
@@ -138,18 +145,26 @@ impl Manifest {
     /// Reads a manifest back; `get` fetches a page.
     ///
     /// # Errors
-    /// Those of `get`, and `Corrupt` where pages do not add up to what their parents say.
-    pub fn load(head: &Head, mut get: impl FnMut(&ChunkId) -> Result<Bytes>) -> Result<Self> {
+    /// Those of `get`, and `Corrupt` where pages do not add up to what their parents say, or list over [`EXTENTS_MAX`]
+    /// extents.
+    pub fn load(head: &Head, get: impl FnMut(&ChunkId) -> Result<Bytes>) -> Result<Self> {
+        Self::load_within(EXTENTS_MAX, head, get)
+    }
+
+    fn load_within(max: usize, head: &Head, mut get: impl FnMut(&ChunkId) -> Result<Bytes>) -> Result<Self> {
         if head.depth > DEPTH_MAX {
             return Err(Error::corrupt(format!("manifest with {} levels", head.depth)));
         }
         let mut level = head.extents.clone();
         for _ in 0..head.depth {
-            let mut below = Vec::with_capacity(level.len() * PAGE_EXTENTS);
+            let mut below = Vec::new();
             for page in &level {
                 let from = below.len();
                 decode(&get(&page.id)?, &mut below)?;
                 sum_is(&below[from..], page.len_bytes)?;
+                if below.len() > max {
+                    return Err(Error::corrupt(format!("manifest with more than {max} extents")));
+                }
             }
             level = below;
         }
@@ -232,6 +247,27 @@ mod tests {
         head.size_bytes += 1;
         let error = Manifest::load(&head, |_| unreachable!("no pages")).expect_err("one byte too many");
         assert_eq!(error.kind(), crate::Kind::Corrupt);
+    }
+
+    #[test]
+    fn pages_that_repeat_one_another_end() {
+        let page = |id: ChunkId, len_bytes| {
+            let body = Bytes::from(encode(&[Extent { id, len_bytes }; PAGE_EXTENTS]));
+            (ChunkId::of(&body), body)
+        };
+        let (leaf, leaf_body) = page(ChunkId([7; 32]), 1);
+        let (inner, inner_body) = page(leaf, PAGE_EXTENTS as u64);
+        let size_bytes = (PAGE_EXTENTS * PAGE_EXTENTS) as u64;
+        let extents = vec![Extent { id: inner, len_bytes: size_bytes }];
+        let head = Head { size_bytes, allocated_bytes: size_bytes, depth: 2, extents };
+        let pages = std::cell::Cell::new(0);
+        let get = |id: &ChunkId| {
+            pages.set(pages.get() + 1);
+            Ok(if *id == leaf { leaf_body.clone() } else { inner_body.clone() })
+        };
+        let error = Manifest::load_within(4 * PAGE_EXTENTS, &head, get).expect_err("too many extents");
+        assert_eq!((error.kind(), pages.get()), (crate::Kind::Corrupt, 6));
+        assert_eq!(Manifest::load(&head, get).expect("few enough").size_bytes(), size_bytes);
     }
 
     #[test]

@@ -3,6 +3,12 @@
 use crate::{Head, Name, NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+/// The longest value of an extended attribute. Source: XATTR_SIZE_MAX of limits.h, xattr(7).
+pub const XATTR_MAX_BYTES: usize = 65_536;
+/// The longest name of one: `dav.{NAMESPACE}LOCAL` of a WebDAV property whose namespace and name take 1024 bytes. Mounts
+/// show and make names of up to 255 bytes only.
+pub const XATTR_NAME_MAX_BYTES: usize = 1030;
+
 /// What a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum NodeKind {

@@ -5,11 +5,13 @@
 use crate::xml::PropName;
 use larder_core::{Kind, NodeId, Result};
 use larder_drive::Drive;
+use larder_store::catalog::XATTR_NAME_MAX_BYTES;
 
 /// What the names of these attributes begin with.
 const PREFIX: &str = "dav.{";
 /// The longest name of a property with its namespace.
 pub(crate) const NAME_MAX_BYTES: usize = 1024;
+const _: () = assert!(PREFIX.len() + NAME_MAX_BYTES + "}".len() <= XATTR_NAME_MAX_BYTES);
 
 /// The attribute that keeps the property.
 pub(crate) fn key(name: &PropName) -> Vec<u8> {

@@ -209,7 +209,7 @@ pub enum Op {
         node: NodeId,
         /// The attribute, with its namespace.
         name: Vec<u8>,
-        /// At most [`XATTR_MAX_BYTES`].
+        /// At most [`XATTR_MAX_BYTES`](larder_core::XATTR_MAX_BYTES).
         value: Option<Vec<u8>>,
         /// How to treat what is there.
         mode: XattrMode,
@@ -264,8 +264,6 @@ pub enum Op {
     },
 }
 
-/// The longest value of an extended attribute. Source: XATTR_SIZE_MAX of limits.h, xattr(7).
-pub const XATTR_MAX_BYTES: usize = 65_536;
 /// The longest value of a record.
 pub const RECORD_MAX_BYTES: usize = 65_536;
 /// The most operations of one commit.

@@ -7,8 +7,9 @@ mod commit;
 
 pub use commit::{
     Attrs, Commit, Durability, Expect, NewNode, OPS_MAX, Op, RECORD_MAX_BYTES, Replace, Table, Unlink,
-    XATTR_MAX_BYTES, XattrMode,
+    XattrMode,
 };
+pub use larder_core::{XATTR_MAX_BYTES, XATTR_NAME_MAX_BYTES};
 
 use larder_core::{Name, Node, NodeId, Result, Timestamp};
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! Attributes, extended attributes and records.
 
 use super::{Case, ROOT, Session, set_content};
-use crate::catalog::{Attrs, Op, RECORD_MAX_BYTES, Table, XATTR_MAX_BYTES, XattrMode};
+use crate::catalog::{Attrs, Op, RECORD_MAX_BYTES, Table, XATTR_MAX_BYTES, XATTR_NAME_MAX_BYTES, XattrMode};
 use larder_core::{Kind, NodeId, Timestamp};
 
 pub(super) const CASES: &[Case] = &[
@@ -79,6 +79,10 @@ fn xattrs_are_bytes_of_any_length(s: &Session<'_>) {
     assert!(s.catalog.xattrs(other).expect("names").is_empty());
     let long = vec![0; XATTR_MAX_BYTES + 1];
     assert_eq!(s.refused(xattr(id, b"user.long", Some(&long), XattrMode::Any)), Kind::Invalid);
+    let name = [b'n'; XATTR_NAME_MAX_BYTES + 1];
+    assert_eq!(s.refused(xattr(id, &name, Some(b"1"), XattrMode::Any)), Kind::Invalid);
+    s.done(xattr(id, &name[1..], Some(b"1"), XattrMode::Any));
+    assert_eq!(s.catalog.xattr(id, &name[1..]).expect("there"), b"1");
 }
 
 fn xattrs_mind_their_mode(s: &Session<'_>) {

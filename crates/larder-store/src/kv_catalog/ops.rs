@@ -5,7 +5,7 @@ use super::txn::Txn;
 use super::{allocated_bytes, keys};
 use crate::catalog::{
     Attrs, Change, Deleted, NewNode, OldVersion, Op, RECORD_MAX_BYTES, Replace, Unlink, XATTR_MAX_BYTES,
-    XattrMode,
+    XATTR_NAME_MAX_BYTES, XattrMode,
 };
 use crate::kv::Kv;
 use larder_core::{Content, Error, Head, Kind, Name, Node, NodeId, Result, Timestamp};
@@ -260,6 +260,9 @@ impl<K: Kv> Txn<'_, K> {
         let shown = String::from_utf8_lossy(name);
         if value.as_ref().is_some_and(|v| v.len() > XATTR_MAX_BYTES) || name.is_empty() {
             return Err(Error::invalid(format!("attribute {shown}: value over {XATTR_MAX_BYTES} bytes")));
+        }
+        if name.len() > XATTR_NAME_MAX_BYTES {
+            return Err(Error::invalid(format!("attribute {shown}: name over {XATTR_NAME_MAX_BYTES} bytes")));
         }
         if there && mode == XattrMode::Create && value.is_some() {
             return Err(Error::exists(format!("attribute {shown}")));

@@ -4,11 +4,19 @@
 //! which `%` and every byte outside UTF-8 is written `%XX`. Bytes are base64 (RFC 4648 § 4). What is read is checked before
 //! it becomes a node: a name never climbs, whatever the other side sends. Source: crates/larder-api/PROTOCOL.md.
 
+mod text;
+
+pub use text::{bytes_of, name_of, number, text_of};
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use larder_core::{Content, Error, Extent, Head, Name, Node, NodeId, NodeKind, Result, Timestamp, manifest};
+use larder_core::{
+    Content, Extent, Head, Node, NodeId, NodeKind, Result, Timestamp, XATTR_MAX_BYTES, XATTR_NAME_MAX_BYTES,
+    manifest,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use text::{base64_of, id_of, strange};
 
 /// The most extended attributes of one node that are told, and read.
 pub const XATTRS_MAX: usize = 4096;
@@ -166,7 +174,7 @@ impl WireNode {
         let time = |text: &str| number::<i64>(text).map(Timestamp);
         let kind = kind_of(&self.kind)?;
         let node = Node {
-            id: NodeId(number(&self.id)?),
+            id: id_of(&self.id)?,
             kind,
             mode: self.mode & 0o7777,
             uid: self.uid,
@@ -177,16 +185,29 @@ impl WireNode {
             mtime: time(&self.mtime)?,
             ctime: time(&self.ctime)?,
             btime: time(&self.btime)?,
-            parent: NodeId(number(&self.parent)?),
+            parent: id_of(&self.parent)?,
             name: self.name.as_deref().map(name_of).transpose()?,
             draft: false,
             content: self.content(kind)?,
         };
+        let is_root = node.id == NodeId::ROOT;
+        // Only the root holds itself, and it always does.
+        if is_root != (node.parent == node.id) || (is_root && !node.is_folder()) {
+            return Err(strange("a node in no tree"));
+        }
+        Ok(Described { node, xattrs: self.attributes()? })
+    }
+
+    fn attributes(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         if self.xattrs.len() > XATTRS_MAX {
             return Err(strange("too many attributes"));
         }
-        let xattrs = self.xattrs.iter().map(|(name, value)| Ok((bytes_of(name)?, base64_of(value)?)));
-        Ok(Described { node, xattrs: xattrs.collect::<Result<_>>()? })
+        let read = |(name, value): (&String, &String)| {
+            let (name, value) = (bytes_of(name)?, base64_of(value)?);
+            let is_one = (1..=XATTR_NAME_MAX_BYTES).contains(&name.len()) && value.len() <= XATTR_MAX_BYTES;
+            if is_one { Ok((name, value)) } else { Err(strange("no attribute")) }
+        };
+        self.xattrs.iter().map(read).collect()
     }
 
     fn content(&self, kind: NodeKind) -> Result<Content> {
@@ -257,66 +278,10 @@ fn kind_of(text: &str) -> Result<NodeKind> {
     KINDS.iter().find(|known| known.1 == text).map(|known| known.0).ok_or_else(|| strange("no kind of node"))
 }
 
-/// Bytes as text: `%` and what is not UTF-8 as `%XX`.
-pub fn text_of(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        for letter in chunk.valid().chars() {
-            match letter {
-                '%' => text.push_str("%25"),
-                letter => text.push(letter),
-            }
-        }
-        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("%{byte:02X}")));
-    }
-    text
-}
-
-/// Reads [`text_of`] back.
-///
-/// # Errors
-/// `Corrupt` for a `%` without two hexadecimal digits.
-pub fn bytes_of(text: &str) -> Result<Vec<u8>> {
-    let mut pieces = text.split('%');
-    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
-    for piece in pieces {
-        let (digits, rest) = piece.split_at_checked(2).ok_or_else(|| strange("a lone %"))?;
-        let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-        let byte = u8::from_str_radix(digits, 16).ok().filter(|_| is_hex);
-        bytes.push(byte.ok_or_else(|| strange("a lone %"))?);
-        bytes.extend_from_slice(rest.as_bytes());
-    }
-    Ok(bytes)
-}
-
-/// Reads a name.
-///
-/// # Errors
-/// `Corrupt` where it is none: `..`, a slash, NUL, over 255 bytes.
-pub fn name_of(text: &str) -> Result<Name> {
-    Name::new(bytes_of(text)?).map_err(|error| strange("no name").because(error))
-}
-
-/// Reads a decimal number.
-///
-/// # Errors
-/// `Corrupt` where it is none.
-pub fn number<T: std::str::FromStr>(text: &str) -> Result<T> {
-    text.parse().map_err(|_| strange("no number"))
-}
-
-fn base64_of(text: &str) -> Result<Vec<u8>> {
-    STANDARD.decode(text).map_err(|error| strange("no base64").because(error))
-}
-
-fn strange(what: &str) -> Error {
-    Error::corrupt(format!("the other side sent {what}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use larder_core::ChunkId;
+    use larder_core::{ChunkId, Name};
 
     fn node() -> Node {
         let extents = vec![Extent { id: ChunkId([7; 32]), len_bytes: 5 }];
@@ -362,13 +327,20 @@ mod tests {
     #[test]
     fn what_no_server_sends_is_no_node() {
         let good = WireNode::new(&node(), &[]);
-        let bad: [fn(&mut WireNode); 10] = [
+        let bad: [fn(&mut WireNode); 17] = [
             |n| n.name = Some("..".into()),
             |n| n.name = Some("a/b".into()),
             |n| n.name = Some("a%00".into()),
             |n| n.name = Some("x".repeat(256)),
             |n| n.name = Some("a%2".into()),
             |n| n.id = "-1".into(),
+            |n| n.id = "0".into(),
+            |n| n.parent = "0".into(),
+            |n| n.parent = n.id.clone(),
+            |n| n.id = "1".into(),
+            |n| drop(n.xattrs.insert(String::new(), String::new())),
+            |n| drop(n.xattrs.insert("x".repeat(XATTR_NAME_MAX_BYTES + 1), String::new())),
+            |n| drop(n.xattrs.insert("x".into(), STANDARD.encode([0; XATTR_MAX_BYTES + 1]))),
             |n| n.kind = "door".into(),
             |n| n.target = Some("somewhere".into()),
             |n| n.file.as_mut().expect("a file").size = "6".into(),
@@ -382,9 +354,8 @@ mod tests {
     }
 
     #[test]
-    fn any_bytes_become_text_and_come_back() {
-        for bytes in [&b""[..], b"%", b"%41", b"\xff%\xc3\xa4\xc3", "ä€%".as_bytes(), &[0, 255, 254]] {
-            assert_eq!(bytes_of(&text_of(bytes)).expect("text"), bytes);
-        }
+    fn the_longest_attribute_that_is_kept_is_read() {
+        let xattrs = vec![(vec![b'x'; XATTR_NAME_MAX_BYTES], vec![0; XATTR_MAX_BYTES])];
+        assert_eq!(WireNode::new(&node(), &xattrs).read().expect("a node").xattrs, xattrs);
     }
 }
