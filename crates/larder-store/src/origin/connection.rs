@@ -123,7 +123,7 @@ impl Connection {
         })
     }
 
-    /// Sends a request; what the server refuses is an error.
+    /// Sends a request whose body is of media type `kind`, as the answer's is; what the server refuses is an error.
     pub(super) async fn send(
         &self,
         method: Method,
@@ -140,10 +140,11 @@ impl Connection {
             .map_err(|e| Error::invalid(format!("address {}", self.server)).because(e))?;
         let answer = tokio::time::timeout(CONNECT + PATIENCE, self.client.request(request));
         let answer = answer.await.map_err(|_| self.silent())?.map_err(|e| self.unreachable(e))?;
-        if answer.status().is_success() {
-            return Ok(answer);
+        match answer.status().is_success() {
+            true if is_of(&answer, kind) => Ok(answer),
+            true => Err(self.stranger(answer.status())),
+            false => Err(self.refusal(answer).await),
         }
-        Err(self.refusal(answer).await)
     }
 
     /// The whole body of a short answer.
@@ -174,18 +175,21 @@ impl Connection {
     /// What the server said instead of an answer.
     async fn refusal(&self, answer: http::Response<Incoming>) -> Error {
         let status = answer.status();
-        let problem = self.collect(answer).await.ok();
-        let problem = problem.and_then(|bytes| serde_json::from_slice::<Problem>(&bytes).ok());
-        let what = problem.as_ref().map_or_else(|| status.to_string(), |problem| problem.what.clone());
-        let kind = match (status, problem.as_ref().map(|problem| problem.kind.as_str())) {
-            (StatusCode::UNAUTHORIZED, _) => return Error::denied(self.unknown.clone()),
-            (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, _) => Kind::Unavailable,
-            (_, Some(kind)) => kind_of(kind),
-            (StatusCode::NOT_FOUND, None) => Kind::NotFound,
-            (StatusCode::FORBIDDEN, None) => Kind::Denied,
-            _ => Kind::Unavailable,
+        let is_problem = is_of(&answer, "application/problem+json");
+        let body = if is_problem { self.collect(answer).await.ok() } else { None };
+        let problem = body.and_then(|bytes| serde_json::from_slice::<Problem>(&bytes).ok());
+        let Some(problem) = problem else { return self.stranger(status) };
+        let kind = match status {
+            StatusCode::UNAUTHORIZED => return Error::denied(self.unknown.clone()),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Kind::Unavailable,
+            _ => kind_of(&problem.kind),
         };
-        Error::new(kind, format!("{}: {what}", self.server))
+        Error::new(kind, format!("{}: {}", self.server, problem.what))
+    }
+
+    /// A proxy before the server, or the page of a network that wants a login: what it says of a file means nothing.
+    fn stranger(&self, status: StatusCode) -> Error {
+        Error::unavailable(format!("something that is not Larder answers at {}: {status}", self.server))
     }
 
     fn silent(&self) -> Error {
@@ -236,6 +240,12 @@ impl Drop for Connection {
 struct Problem {
     kind: String,
     what: String,
+}
+
+fn is_of(answer: &http::Response<Incoming>, media: &str) -> bool {
+    let told = answer.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = told.unwrap_or_default().split(';').next().unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case(media)
 }
 
 fn kind_of(name: &str) -> Kind {

@@ -19,6 +19,8 @@ const PAGE_MAX_BYTES: usize = manifest::PAGE_EXTENTS * manifest::EXTENT_BYTES;
 /// The longest chunk or page.
 const BODY_MAX_BYTES: usize =
     if chunker::MAX_BYTES > PAGE_MAX_BYTES { chunker::MAX_BYTES } else { PAGE_MAX_BYTES };
+/// How the line that carries news begins.
+const NEWS: &[u8] = b"data:";
 /// The length that stands for a chunk that is not there.
 const ABSENT: u32 = u32::MAX;
 
@@ -64,12 +66,13 @@ impl Origin for HttpOrigin {
     }
 
     fn entries(&self, folder: NodeId, after: Option<&Name>, limit: usize) -> Result<Page> {
-        let after = after.map_or_else(String::new, |name| format!("&after={}", quoted(&[name])));
-        let page: WirePage = self.get(&format!("/nodes/{folder}/entries?limit={limit}{after}"))?;
+        let behind = after.map_or_else(String::new, |name| format!("&after={}", quoted(&[name])));
+        let page: WirePage = self.get(&format!("/nodes/{folder}/entries?limit={limit}{behind}"))?;
         let entry = |entry: &WireEntry| Ok((wire::name_of(&entry.name)?, entry.node.read()?));
         let entries = page.entries.iter().map(entry).collect::<Result<Vec<_>>>()?;
         let is_sorted = entries.is_sorted_by(|a: &(Name, _), b: &(Name, _)| a.0 < b.0);
-        if !is_sorted || (page.more && entries.is_empty()) {
+        let is_behind = after.is_none_or(|after| entries.first().is_none_or(|(first, _)| first > after));
+        if !is_sorted || !is_behind || (page.more && entries.is_empty()) {
             return Err(self.connection.strange("a listing without order"));
         }
         let next = entries.last().filter(|_| page.more).map(|(name, _)| name.clone());
@@ -111,10 +114,14 @@ impl Origin for HttpOrigin {
     }
 
     fn changes(&self, after: &Cursor, limit: usize) -> Result<Feed> {
-        let after = URL_SAFE_NO_PAD.encode(&after.0);
-        let changes: WireChanges = self.get(&format!("/changes?after={after}&limit={limit}"))?;
+        let from = URL_SAFE_NO_PAD.encode(&after.0);
+        let changes: WireChanges = self.get(&format!("/changes?after={from}&limit={limit}"))?;
         let news = changes.changes.iter().map(news_of).collect::<Result<_>>()?;
-        Ok(Feed { news, cursor: cursor_of(&changes.cursor)?, more: changes.more })
+        let cursor = cursor_of(&changes.cursor)?;
+        if changes.more && cursor == *after {
+            return Err(self.connection.strange("changes that do not go on"));
+        }
+        Ok(Feed { news, cursor, more: changes.more })
     }
 
     fn end(&self) {
@@ -128,11 +135,15 @@ impl Origin for HttpOrigin {
             let answer = self.connection.send(Method::GET, &path, "text/event-stream", Vec::new()).await?;
             let mut body = answer.into_body();
             let heard = async {
+                let mut seen = Vec::new();
                 while let Some(piece) = self.connection.piece(&mut body).await? {
                     // Anything but a heartbeat, which is a comment, says that there is news.
-                    if piece.windows(5).any(|bytes| bytes == b"data:") {
+                    seen.extend_from_slice(&piece);
+                    if seen.windows(NEWS.len()).any(|bytes| bytes == NEWS) {
                         return Ok(true);
                     }
+                    // The next piece may end what this one began.
+                    seen.drain(..seen.len().saturating_sub(NEWS.len() - 1));
                 }
                 Err(self.connection.unreachable("the stream of news ended"))
             };

@@ -1,0 +1,108 @@
+//! What answers where a server should be, word for word: only what a Larder would say is believed.
+
+use larder_core::{Kind, Name, NodeId, Result};
+use larder_store::catalog::Cursor;
+use larder_store::origin::{Connection, Credentials, HttpOrigin, Origin};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::time::Duration;
+
+const JSON: &str = "application/json";
+const PROBLEM: &str = "application/problem+json";
+
+/// Has one call answered with `status`, `media` and `pieces`, each of which arrives alone.
+fn answered<T>(
+    status: &str,
+    media: &str,
+    pieces: &[&str],
+    call: impl FnOnce(&HttpOrigin) -> Result<T>,
+) -> Result<T> {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let server = format!("http://{}", listener.local_addr().expect("bound"));
+    let head = format!("HTTP/1.1 {status}\r\nContent-Type: {media}\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let chunks: String = pieces.iter().map(|piece| format!("{:x}\r\n{piece}\r\n", piece.len())).collect();
+    let connection = Connection::new(&server, &Credentials::Token("t"), Vec::new()).expect("a connection");
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let (mut peer, _) = listener.accept().expect("a call");
+            let (mut request, mut more) = (Vec::new(), [0; 4096]);
+            while !request.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
+                let read = peer.read(&mut more).expect("a request");
+                request.extend_from_slice(&more[..read]);
+            }
+            peer.write_all(format!("{head}{chunks}0\r\n\r\n").as_bytes()).expect("an answer");
+        });
+        call(&HttpOrigin::new(connection, "home"))
+    })
+}
+
+fn look(origin: &HttpOrigin) -> Result<bool> {
+    let name = Name::new("a").expect("a name");
+    origin.find(NodeId::ROOT, &name).map(|found| found.is_some())
+}
+
+#[test]
+fn a_refusal_counts_where_larder_says_it() {
+    let said = r#"{"kind":"not-found","what":"there is no node 7"}"#;
+    let kind =
+        |status, media, body: &str| answered(status, media, &[body], look).expect_err("a refusal").kind();
+    assert_eq!(kind("404 Not Found", PROBLEM, said), Kind::NotFound);
+    assert_eq!(kind("401 Unauthorized", PROBLEM, said), Kind::Denied);
+    for status in ["401 Unauthorized", "403 Forbidden", "404 Not Found", "409 Conflict", "302 Found"] {
+        assert_eq!(kind(status, "text/html", "<h1>Log in</h1>"), Kind::Unavailable, "{status}");
+        assert_eq!(kind(status, "text/html", said), Kind::Unavailable, "{status}");
+        assert_eq!(kind(status, PROBLEM, r#"{"title":"another program's"}"#), Kind::Unavailable, "{status}");
+    }
+}
+
+#[test]
+fn an_answer_of_another_type_is_nobodys() {
+    let nothing = r#"{"entries":[],"complete":false}"#;
+    assert!(!answered("200 OK", JSON, &[nothing], look).expect("an answer"));
+    assert!(!answered("200 OK", "Application/JSON; charset=utf-8", &[nothing], look).expect("an answer"));
+    let error = answered("200 OK", "text/html", &[nothing], look).expect_err("a page");
+    assert!(error.kind() == Kind::Unavailable && error.to_string().contains("not Larder"), "{error}");
+    let wait = |origin: &HttpOrigin| origin.wait(&Cursor(Vec::new()), Duration::from_secs(60));
+    let error = answered("200 OK", "text/html", &["data: x"], wait).expect_err("a page");
+    assert_eq!(error.kind(), Kind::Unavailable);
+}
+
+#[test]
+fn a_listing_that_goes_back_is_refused() {
+    let node = |id: u32| {
+        let times = r#""version":"1","atime":"0","mtime":"0","ctime":"0","btime":"0""#;
+        let numbers = r#""kind":"folder","mode":493,"uid":0,"gid":0,"nlink":2"#;
+        format!(r#"{{"id":"{id}",{numbers},{times},"parent":"1"}}"#)
+    };
+    let page = format!(r#"{{"entries":[{{"name":"b","node":{}}}],"more":true}}"#, node(2));
+    let list = |after: &str| {
+        let after = Name::new(after).expect("a name");
+        answered("200 OK", JSON, &[&page], |origin| origin.entries(NodeId::ROOT, Some(&after), 9))
+    };
+    assert_eq!(list("a").expect("behind it").next, Some(Name::new("b").expect("a name")));
+    for after in ["b", "c"] {
+        assert_eq!(list(after).expect_err("not behind it").kind(), Kind::Corrupt, "{after}");
+    }
+}
+
+#[test]
+fn changes_that_do_not_go_on_are_refused() {
+    let feed = |cursor: &str, more: bool| {
+        let body = format!(r#"{{"changes":[],"cursor":"{cursor}","more":{more}}}"#);
+        answered("200 OK", JSON, &[&body], |origin| origin.changes(&Cursor(vec![0]), 9))
+    };
+    assert!(!feed("AA", false).expect("the end").more);
+    assert!(feed("AQ", true).expect("a step").more);
+    assert_eq!(feed("AA", true).expect_err("no step").kind(), Kind::Corrupt);
+}
+
+#[test]
+fn news_in_two_pieces_are_heard() {
+    let wait = |origin: &HttpOrigin| origin.wait(&Cursor(Vec::new()), Duration::from_secs(60));
+    for pieces in [&["data: x"][..], &[": beat\n\n", "event: news\nda", "ta: x"], &["d", "a", "t", "a", ":"]]
+    {
+        assert!(answered("200 OK", "text/event-stream", pieces, wait).expect("news"), "{pieces:?}");
+    }
+    let error = answered("200 OK", "text/event-stream", &[": da", "t", "a"], wait).expect_err("no news");
+    assert_eq!(error.kind(), Kind::Unavailable);
+}
