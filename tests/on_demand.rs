@@ -6,6 +6,7 @@
 mod support;
 
 use rustix::io::Errno;
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
@@ -29,6 +30,7 @@ struct World {
     home: Place,
     server: Option<Server>,
     proxy: Proxy,
+    random: RefCell<Random>,
 }
 
 impl World {
@@ -42,12 +44,18 @@ impl World {
         let proxy = Proxy::start(server.address());
         let device = Place::new().mounted(LIMIT_S).with(&["--reader-deadline", DEADLINE_S]);
         device.log_in(proxy.address());
-        Some(World { device, home, server: Some(server), proxy })
+        let random = RefCell::new(Random::seeded());
+        Some(World { device, home, server: Some(server), proxy, random })
     }
 
     #[track_caller]
     fn mount(&self) -> Server {
         self.device.attach(self.proxy.address()).unwrap_or_else(|why| panic!("{why}\n{}", self.device.log()))
+    }
+
+    /// Bytes that occur nowhere else.
+    fn noise(&self, len: u64) -> Vec<u8> {
+        self.random.borrow_mut().bytes(len as usize)
     }
 
     fn put(&self, path: &str, body: &[u8]) {
@@ -87,10 +95,6 @@ impl World {
     }
 }
 
-fn noise(len: u64) -> Vec<u8> {
-    Random::seeded().bytes(len as usize)
-}
-
 fn names(folder: &Path) -> Vec<String> {
     let listed = fs::read_dir(folder).expect("listed");
     let mut names: Vec<String> =
@@ -106,7 +110,7 @@ fn errno<T>(outcome: io::Result<T>) -> Option<i32> {
 #[test]
 fn the_whole_project_is_there_and_moves_only_what_is_read() {
     let Some(world) = World::new() else { return };
-    let big = noise(64 * MIB);
+    let big = world.noise(64 * MIB);
     world.put("big", &big);
     world.send("MKCOL", "folder", &[]);
     (0..50).for_each(|i| world.put(&format!("folder/{i:02}"), format!("file {i}").as_bytes()));
@@ -167,7 +171,7 @@ fn what_changes_at_the_server_shows_on_the_device() {
 #[test]
 fn a_read_goes_on_when_the_server_comes_back() {
     let Some(mut world) = World::new() else { return };
-    let big = noise(96 * MIB);
+    let big = world.noise(96 * MIB);
     world.put("big", &big);
     let device = world.mount();
     let mut file = File::open(world.file("big")).expect("opens");
@@ -188,7 +192,7 @@ fn a_read_goes_on_when_the_server_comes_back() {
 #[test]
 fn without_the_server_what_is_here_is_read_and_the_rest_fails_in_time() {
     let Some(world) = World::new() else { return };
-    let (here, elsewhere) = (noise(3 * MIB), noise(3 * MIB));
+    let (here, elsewhere) = (world.noise(3 * MIB), world.noise(3 * MIB));
     world.put("here", &here);
     world.put("elsewhere", &elsewhere);
     let device = world.mount();
@@ -213,7 +217,7 @@ fn without_the_server_what_is_here_is_read_and_the_rest_fails_in_time() {
 #[test]
 fn what_is_known_answers_while_many_wait_for_the_server() {
     let Some(world) = World::new() else { return };
-    (0..100).for_each(|i| world.put(&format!("{i:02}"), &noise(MIB / 4)));
+    (0..100).for_each(|i| world.put(&format!("{i:02}"), &world.noise(MIB / 4)));
     let device = world.mount();
     assert_eq!(names(&world.device.mount()).len(), 100);
     world.proxy.lead_to(None);
@@ -241,8 +245,8 @@ fn what_is_known_answers_while_many_wait_for_the_server() {
 #[test]
 fn a_server_that_says_nothing_holds_nobody_longer_than_told() {
     let Some(world) = World::new() else { return };
-    world.put("file", &noise(4 * MIB));
-    world.put("other", &noise(4 * MIB));
+    world.put("file", &world.noise(4 * MIB));
+    world.put("other", &world.noise(4 * MIB));
     world.send("MKCOL", "folder", &[]);
     let device = world.mount();
     assert_eq!(names(&world.device.mount()).len(), 3);
@@ -272,7 +276,7 @@ fn a_server_that_says_nothing_holds_nobody_longer_than_told() {
 #[test]
 fn wrong_bytes_are_never_read() {
     let Some(world) = World::new() else { return };
-    let big = noise(8 * MIB);
+    let big = world.noise(8 * MIB);
     world.put("big", &big);
     let device = world.mount();
     assert_eq!(names(&world.device.mount()), ["big"]);
@@ -287,7 +291,7 @@ fn wrong_bytes_are_never_read() {
 #[test]
 fn a_device_that_was_killed_is_mounted_again_with_what_it_had() {
     let Some(world) = World::new() else { return };
-    let big = noise(24 * MIB);
+    let big = world.noise(24 * MIB);
     world.put("big", &big);
     for round in 0..3 {
         let device = world.mount();
@@ -307,7 +311,7 @@ fn a_device_that_was_killed_is_mounted_again_with_what_it_had() {
 #[test]
 fn a_device_that_was_removed_is_told_so() {
     let Some(world) = World::new() else { return };
-    world.put("file", &noise(MIB));
+    world.put("file", &world.noise(MIB));
     let device = world.mount();
     assert_eq!(names(&world.device.mount()), ["file"]);
     let devices = world.home.json(&["device", "list"], 30);
