@@ -1,6 +1,6 @@
 //! The change feed, with what is there now: an answer may be read twice, or late, and does no harm.
 
-use crate::describe::{describe, named};
+use crate::describe::{ANSWER_BYTES, describe, named, weight};
 use crate::failure::Failure;
 use crate::query::{Query, cursor_text};
 use crate::{Body, Service, answer};
@@ -25,10 +25,18 @@ pub(crate) async fn changes(service: Arc<Service>, query: &Query<'_>) -> Result<
     service.gate.call(move || Ok(answer::json(StatusCode::OK, &told(&drive, &after, limit)?))).await
 }
 
-fn told(drive: &Drive, after: &Cursor, limit: usize) -> Result<WireChanges, Failure> {
-    let (changes, cursor) = drive.catalog().changes(after, limit).map_err(void)?;
-    let more = changes.len() >= limit;
-    Ok(WireChanges { changes: now(drive, merged(changes))?, cursor: cursor_text(&cursor), more })
+/// Fewer than `limit` entries of the feed where their nodes take too long an answer.
+fn told(drive: &Drive, after: &Cursor, mut limit: usize) -> Result<WireChanges, Failure> {
+    loop {
+        let (changes, cursor) = drive.catalog().changes(after, limit).map_err(void)?;
+        let more = changes.len() >= limit;
+        // One entry is told in any case, so that whoever reads gets on.
+        let room = if limit == 1 { usize::MAX } else { ANSWER_BYTES };
+        limit = changes.len().min(limit).div_ceil(2).max(1);
+        if let Some(changes) = now(drive, merged(changes), room)? {
+            return Ok(WireChanges { changes, cursor: cursor_text(&cursor), more });
+        }
+    }
 }
 
 /// Damage, or a made-up cursor in the middle of a record, is a place where the feed has a hole: the device starts again
@@ -79,14 +87,24 @@ fn merged(changes: Vec<Change>) -> Vec<(About, bool)> {
     places.into_iter().map(|at| (all[at].clone(), known(&all[at]))).collect()
 }
 
-/// What is there now. A node that a name brings along is not told again.
-fn now(drive: &Drive, abouts: Vec<(About, bool)>) -> Outcome<Vec<WireChange>> {
+/// What is there now; `None` where that takes more than `room` bytes. A node that a name brings along is not told again.
+fn now(drive: &Drive, abouts: Vec<(About, bool)>, mut room: usize) -> Outcome<Option<Vec<WireChange>>> {
     let mut names = HashMap::new();
     let mut brought = HashSet::new();
+    let mut fits = |node: &WireNode| match room.checked_sub(weight(node)) {
+        Some(left) => {
+            room = left;
+            true
+        }
+        None => false,
+    };
     for (about, was_taken) in &abouts {
         let About::Name(parent, name) = about else { continue };
         let change = name_now(drive, *parent, name, *was_taken)?;
         if let Some(WireChange::Name { node: Some(node), .. }) = &change {
+            if !fits(node) {
+                return Ok(None);
+            }
             brought.insert(node.id.clone());
         }
         names.insert(about.clone(), change);
@@ -96,10 +114,18 @@ fn now(drive: &Drive, abouts: Vec<(About, bool)>) -> Outcome<Vec<WireChange>> {
         match about {
             About::Name(..) => changes.extend(names.remove(about).flatten()),
             About::Node(id) if brought.contains(&id.to_string()) => {}
-            About::Node(id) => changes.extend(node_now(drive, *id)?),
+            About::Node(id) => {
+                let change = node_now(drive, *id)?;
+                if let Some(WireChange::Node(node)) = &change
+                    && !fits(node)
+                {
+                    return Ok(None);
+                }
+                changes.extend(change);
+            }
         }
     }
-    Ok(changes)
+    Ok(Some(changes))
 }
 
 /// Nothing where a draft has the name, unless something else had it before.

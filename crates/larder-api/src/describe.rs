@@ -4,6 +4,11 @@ use larder_core::{Error, Kind, Node, NodeId, Result};
 use larder_drive::Drive;
 use larder_store::wire::{WireNode, XATTRS_MAX};
 
+/// An answer of many nodes ends early once it is so long: attributes may take 64 KiB each.
+pub(crate) const ANSWER_BYTES: usize = 4 << 20;
+/// The most bytes of names and values that are told of one node's attributes, so that no node is too long for an answer.
+const XATTRS_BYTES: usize = 1 << 20;
+
 /// Returns a node that has a name.
 ///
 /// # Errors
@@ -21,15 +26,21 @@ pub(crate) fn nowhere(id: NodeId) -> Error {
     Error::not_found(format!("there is no node {id}"))
 }
 
-/// Describes `node`.
+/// Describes `node`, with its attributes in byte order of their names as far as they fit.
 ///
 /// # Errors
 /// Those of the index.
 pub(crate) fn describe(drive: &Drive, node: &Node) -> Result<WireNode> {
-    let mut xattrs = Vec::new();
+    let (mut xattrs, mut bytes) = (Vec::new(), 0);
     for name in drive.catalog().xattrs(node.id)?.into_iter().take(XATTRS_MAX) {
         match drive.catalog().xattr(node.id, &name) {
-            Ok(value) => xattrs.push((name, value)),
+            Ok(value) => {
+                bytes += name.len() + value.len();
+                if bytes > XATTRS_BYTES {
+                    break;
+                }
+                xattrs.push((name, value));
+            }
             // Removed since.
             Err(error) if error.kind() == Kind::NotFound => {}
             Err(error) => return Err(error),

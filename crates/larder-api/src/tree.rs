@@ -1,7 +1,7 @@
 //! The tree: the project, a node, the entries of a folder, and a path in one round trip.
 
 use crate::caller::Role;
-use crate::describe::{describe, named, weight};
+use crate::describe::{ANSWER_BYTES, describe, named, weight};
 use crate::failure::Failure;
 use crate::query::{Query, cursor_text};
 use crate::{Body, Service, answer};
@@ -17,8 +17,6 @@ use std::sync::Arc;
 const PAGE: usize = 1024;
 /// The most entries of a page.
 const PAGE_MAX: usize = 4096;
-/// A page ends early once it is so long: attributes may take 64 KiB each.
-const PAGE_BYTES: usize = 4 << 20;
 
 #[derive(Serialize)]
 struct Project {
@@ -83,7 +81,7 @@ fn page(drive: &Drive, id: NodeId, mut after: Option<Name>, limit: usize) -> Out
         listed.truncate(limit);
         after = listed.last().map(|last| last.name.clone());
         for entry in listed.into_iter().filter(|entry| !entry.node.draft) {
-            if bytes > PAGE_BYTES {
+            if bytes > ANSWER_BYTES {
                 return Ok(WirePage { entries, more: true });
             }
             let node = describe(drive, &entry.node)?;
@@ -113,15 +111,21 @@ pub(crate) async fn lookup(
 }
 
 fn found(drive: &Drive, mut at: NodeId, names: &[Name]) -> Outcome<Found> {
-    let mut entries = Vec::with_capacity(names.len());
+    let (mut entries, mut bytes) = (Vec::with_capacity(names.len()), 0);
     for name in names {
+        // To end early would say that the rest does not exist.
+        if bytes > ANSWER_BYTES {
+            return Err(Error::invalid("path: too long an answer; look up fewer names at once"));
+        }
         let node = match drive.lookup(at, name) {
             Ok(node) => node,
             Err(error) if matches!(error.kind(), Kind::NotFound | Kind::NotADirectory) => break,
             Err(error) => return Err(error),
         };
         at = node.id;
-        entries.push(WireEntry { name: text_of(name.as_bytes()), node: describe(drive, &node)? });
+        let node = describe(drive, &node)?;
+        bytes += weight(&node);
+        entries.push(WireEntry { name: text_of(name.as_bytes()), node });
     }
     let complete = entries.len() == names.len();
     Ok(Found { entries, complete })

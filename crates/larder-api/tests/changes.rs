@@ -7,7 +7,7 @@ use larder_core::NodeId;
 use larder_drive::{Clock, Drive, Parts};
 use larder_store::KvCatalog;
 use larder_store::Op;
-use larder_store::catalog::{Attrs, Replace, Unlink};
+use larder_store::catalog::{Attrs, Replace, Unlink, XATTR_MAX_BYTES, XattrMode};
 use larder_store::log::{self, LogStore};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -89,6 +89,64 @@ fn a_feed_is_read_in_pieces() {
     let expected: Vec<String> = (0..20).map(|file| format!("1/f{file:02}={}", file + 2)).collect();
     assert_eq!(seen, expected);
     assert_eq!(after, world.cursor(&ann));
+}
+
+/// Gives `node` so many attributes of 64 KiB.
+fn burden(world: &World, node: NodeId, attributes: usize) {
+    for number in 0..attributes {
+        let (name, mode) = (format!("user.{number:04}").into_bytes(), XattrMode::Any);
+        world.commit(vec![Op::SetXattr { node, name, value: Some(vec![7; XATTR_MAX_BYTES]), mode }]);
+    }
+}
+
+#[test]
+fn a_long_answer_ends_early_and_goes_on() {
+    let world = World::new();
+    let ann = world.device("ann");
+    let mut expected = Vec::new();
+    for file in 0..40 {
+        let id = world.put(NodeId::ROOT, &format!("f{file:02}"), b"x").id;
+        burden(&world, id, 4);
+        expected.push(format!("1/f{file:02}={id}"));
+    }
+    let (mut after, mut seen, mut answers) = (String::new(), Vec::new(), 0);
+    loop {
+        let (short, answer) = changes(&world, &ann, &after, "&limit=4096");
+        assert!(answer.to_string().len() < 6 << 20, "an answer of {} bytes", answer.to_string().len());
+        answers += 1;
+        seen.extend(short.into_iter().filter(|change| change.contains("/f")));
+        after = answer["cursor"].as_str().expect("a cursor").to_owned();
+        if answer["more"] == false {
+            break;
+        }
+    }
+    assert_eq!(seen, expected);
+    assert_eq!(after, world.cursor(&ann));
+    assert!((3..=40).contains(&answers), "{answers} answers");
+}
+
+#[test]
+fn a_node_of_many_attributes_stops_nobody() {
+    let world = World::new();
+    let ann = world.device("ann");
+    let start = world.cursor(&ann);
+    let id = world.folder(NodeId::ROOT, "f").id;
+    burden(&world, id, 1000);
+    let told = |node: &Value| node["xattrs"].as_object().expect("attributes").keys().cloned().collect();
+    let first: Vec<String> = (0..15).map(|number| format!("user.{number:04}")).collect();
+    let (_, answer) = changes(&world, &ann, &start, "");
+    let names: Vec<String> = told(&answer["changes"][0]["name"]["node"]);
+    assert_eq!(names, first, "the first that fit");
+    let names: Vec<String> = told(&world.get(&ann, &format!("/nodes/{id}")).json());
+    assert_eq!(names, first, "the same everywhere");
+
+    let mut at = id;
+    for _ in 0..5 {
+        at = world.folder(at, "f").id;
+        burden(&world, at, 15);
+    }
+    world.get(&ann, "/nodes/1/lookup?path=f/f/f/f/f/f").is_problem(400, "invalid");
+    assert_eq!(world.get(&ann, "/nodes/1/lookup?path=f/f").json()["complete"], true);
 }
 
 #[test]
