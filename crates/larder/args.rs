@@ -114,6 +114,9 @@ pub enum Command {
         /// Trust only the certificates in this file (PEM), for a server that made its own
         #[arg(long, value_name = "FILE")]
         ca: Option<PathBuf>,
+        /// Speak plain HTTP with another machine: everybody on the way can read passwords and files
+        #[arg(long)]
+        insecure_http: bool,
     },
     /// Mount a server's project, or a data directory
     Mount {

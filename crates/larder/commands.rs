@@ -3,13 +3,13 @@
 use crate::args::{Cli, Command, Common, DeviceCommand, Mounting, Serving, UserCommand};
 use crate::config::{Config, ServerSettings, StoreSettings};
 use crate::failure::exit_code;
-use crate::login::{self, Login};
+use crate::login::Login;
 use crate::origin::Place;
 use crate::request::Request;
 use crate::run::{MountPlan, Plan};
 use crate::show::{self, Bar, Look};
 use crate::users::{PASSWORD_MAX_BYTES, made_password};
-use crate::{client, daemon, doctor, joined, logging, mounts, notify, run, time, watch};
+use crate::{client, daemon, doctor, joined, logging, mounts, notify, prompt, run, time, watch};
 use clap::CommandFactory;
 use larder_core::{Error, Kind, Result};
 use larder_drive::Clock;
@@ -41,9 +41,9 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Serve { serving } => here.serve(&serving, None),
         Command::Mount { source, dir, mounting, daemon } => here.mount(source, dir, mounting, daemon),
         Command::Umount { dir } => here.umount(&dir),
-        Command::Login { url, user, password_stdin, device, ca } => {
-            let login = Login { url, user, device, ca };
-            let (server, device) = login.run(login::password(password_stdin)?)?;
+        Command::Login { url, user, password_stdin, device, ca, insecure_http } => {
+            let login = Login { url, user, device, ca, insecure_http };
+            let (server, device) = login.run(|| prompt::password(password_stdin))?;
             here.say(
                 &format!("Logged in at {server} as {device}"),
                 &json!({ "server": server, "device": device }),

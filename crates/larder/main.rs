@@ -33,6 +33,7 @@ mod operator;
 mod origin;
 mod pace;
 mod pages;
+mod prompt;
 mod random;
 mod ready;
 mod request;

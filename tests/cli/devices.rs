@@ -125,3 +125,11 @@ fn news_come_while_the_server_runs_and_end_with_it() {
     stream.read_to_end(&mut rest).expect("an end in order");
     assert!(rest.ends_with(b"0\r\n\r\n"), "{}", String::from_utf8_lossy(&rest));
 }
+
+#[test]
+fn plain_http_to_another_machine_takes_plain_words() {
+    let place = Place::new();
+    let refused = place.run(&["login", "http://192.0.2.1:1", "--password-stdin"], 60);
+    assert_eq!(refused.code(), 2, "{refused}");
+    assert!(refused.stderr.contains("--insecure-http"), "{refused}");
+}
