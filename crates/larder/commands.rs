@@ -94,19 +94,25 @@ impl Here {
     fn serve(&self, serving: &Serving, mount: Option<MountPlan>) -> Result<ExitCode> {
         let http = Some(self.config.server(serving)?);
         let store = self.store()?;
+        if Place::of(&store.data)?.is_some() {
+            return Err(Error::invalid(format!(
+                "{} is what this device has of a server's project: `larder mount` shows it, --data DIR names a drive to \
+                 serve",
+                store.data.display()
+            )));
+        }
         self.stay(Plan { admin_password: admin_password(), ..self.plan(store, http, mount) }, serving.daemon)
     }
 
     fn mount(&self, source: PathBuf, dir: PathBuf, mounting: Mounting, background: bool) -> Result<ExitCode> {
-        let mut options = mounting.options;
         let data = match Place::parse(&source)? {
             // Its device's own directory is what is mounted, here and in /proc/mounts.
-            Some(place) => {
-                // What is written cannot be sent yet.
-                options.push("ro".into());
-                place.prepare(self.common.data.clone())?
-            }
+            Some(place) => place.prepare(self.common.data.clone())?,
             None => std::path::absolute(&source).map_err(|e| Error::io(source.display().to_string(), e))?,
+        };
+        let options = match Place::of(&data)? {
+            Some(_) => of_a_server(mounting.options),
+            None => mounting.options,
         };
         let (source, store) = (data.clone(), self.store_in(Some(data))?);
         let dir = std::path::absolute(&dir).map_err(|e| Error::io(dir.display().to_string(), e))?;
@@ -282,6 +288,13 @@ impl Asked {
     }
 }
 
+/// Options of a mount whose files a server names: no programs and devices that give it this machine's rights, unless the user
+/// says so. What is written cannot be sent yet.
+fn of_a_server(options: Vec<String>) -> Vec<String> {
+    let before = ["nosuid", "nodev"].map(String::from);
+    before.into_iter().chain(options).chain(["ro".into()]).collect()
+}
+
 /// The password to set, and again if it was made here.
 fn password(from_stdin: bool) -> Result<(String, Option<String>)> {
     if !from_stdin {
@@ -297,4 +310,20 @@ fn password(from_stdin: bool) -> Result<(String, Option<String>)> {
 #[expect(clippy::disallowed_methods, reason = "the binary is where the environment is read")]
 fn admin_password() -> Option<String> {
     std::env::var("LARDER_ADMIN_PASSWORD").ok().filter(|password| !password.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_gives_no_rights_here() {
+        let read = |options: &[&str]| {
+            let options = of_a_server(options.iter().map(|option| String::from(*option)).collect());
+            crate::mounting::parsed(Path::new("/data"), &options).expect("known")
+        };
+        let usual = read(&["rw", "allow_other"]);
+        assert!(!usual.suid && !usual.dev && usual.read_only && usual.allow_other);
+        assert!(read(&["suid"]).suid && read(&["dev"]).dev, "whoever mounts may trust the server");
+    }
 }

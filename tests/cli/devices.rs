@@ -133,3 +133,16 @@ fn plain_http_to_another_machine_takes_plain_words() {
     assert_eq!(refused.code(), 2, "{refused}");
     assert!(refused.stderr.contains("--insecure-http"), "{refused}");
 }
+
+#[test]
+fn what_a_device_has_of_a_server_is_not_served() {
+    let place = Place::new();
+    std::fs::create_dir_all(place.data()).expect("a directory");
+    let origin = r#"{"server":"http://127.0.0.1:1","project":"home"}"#;
+    std::fs::write(std::path::Path::new(&place.data()).join("origin.json"), origin).expect("written");
+    for command in ["serve", "up"] {
+        let refused = place.run(&[command, "--listen", "127.0.0.1:0"], 60);
+        assert_eq!(refused.code(), 2, "{command}: {refused}");
+        assert!(refused.stderr.contains("larder mount"), "{command}: {refused}");
+    }
+}
