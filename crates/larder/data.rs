@@ -3,10 +3,10 @@
 use crate::actor;
 use crate::config::StoreSettings;
 use crate::directory::{holds_drive, make_private};
-use crate::origin::{Follower, Place};
+use crate::origin::Place;
 use crate::pace::Maintenance;
 use larder_core::{Error, Result};
-use larder_drive::{Clock, Drive, Parts, Settings};
+use larder_drive::{Clock, Drive, Follower, Parts, Settings};
 use larder_store::KvCatalog;
 use larder_store::log::{self, LogKv, LogStore};
 use std::os::unix::fs::PermissionsExt;

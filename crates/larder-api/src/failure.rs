@@ -76,7 +76,7 @@ impl Failure {
             "type": "about:blank",
             "title": status.canonical_reason().unwrap_or_default(),
             "status": status.as_u16(),
-            "kind": kind_name(self.kind),
+            "kind": self.kind.word(),
             "what": self.what,
         });
         if let Some(hint) = self.hint {
@@ -120,24 +120,6 @@ impl From<Error> for Failure {
             StatusCode::SERVICE_UNAVAILABLE => failure.header(header::RETRY_AFTER, RETRY_AFTER_S.into()),
             _ => failure,
         }
-    }
-}
-
-/// The word for a kind in the protocol.
-fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::NotFound => "not-found",
-        Kind::Exists => "exists",
-        Kind::NotADirectory => "not-a-directory",
-        Kind::IsADirectory => "is-a-directory",
-        Kind::NotEmpty => "not-empty",
-        Kind::Invalid => "invalid",
-        Kind::Denied => "denied",
-        Kind::Conflict => "conflict",
-        Kind::NoSpace => "no-space",
-        Kind::Unavailable => "unavailable",
-        Kind::Corrupt => "corrupt",
-        Kind::Unsupported => "unsupported",
     }
 }
 

@@ -36,6 +36,47 @@ pub enum Kind {
     Unsupported,
 }
 
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 12] = [
+        Kind::NotFound,
+        Kind::Exists,
+        Kind::NotADirectory,
+        Kind::IsADirectory,
+        Kind::NotEmpty,
+        Kind::Invalid,
+        Kind::Denied,
+        Kind::Conflict,
+        Kind::NoSpace,
+        Kind::Unavailable,
+        Kind::Corrupt,
+        Kind::Unsupported,
+    ];
+
+    /// The word for it that devices and servers use. Source: crates/larder-api/PROTOCOL.md.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::NotFound => "not-found",
+            Kind::Exists => "exists",
+            Kind::NotADirectory => "not-a-directory",
+            Kind::IsADirectory => "is-a-directory",
+            Kind::NotEmpty => "not-empty",
+            Kind::Invalid => "invalid",
+            Kind::Denied => "denied",
+            Kind::Conflict => "conflict",
+            Kind::NoSpace => "no-space",
+            Kind::Unavailable => "unavailable",
+            Kind::Corrupt => "corrupt",
+            Kind::Unsupported => "unsupported",
+        }
+    }
+
+    /// The kind that `word` stands for.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.word() == word)
+    }
+}
+
 /// A failure: its kind, what it happened to, and the error below it.
 #[derive(Debug)]
 pub struct Error {
@@ -145,6 +186,14 @@ shorthand! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_kind_has_a_word_of_its_own() {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::of_word(kind.word()), Some(kind));
+        }
+        assert_eq!(Kind::of_word("something"), None);
+    }
 
     #[test]
     fn message_names_the_thing_and_every_cause() {

@@ -211,7 +211,7 @@ impl Drive {
     }
 
     /// Tells subscribers what came to be known of a server's project, without waiting for them.
-    pub fn tell(&self, changes: &[Change]) {
+    pub(crate) fn tell(&self, changes: &[Change]) {
         self.subscribers.tell(Door::Api, changes);
     }
 

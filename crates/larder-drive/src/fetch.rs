@@ -25,6 +25,7 @@ const WRONG_MAX: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+
 /// Fetches chunks.
 pub struct Fetch {
     shared: Arc<Shared>,

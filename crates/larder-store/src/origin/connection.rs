@@ -182,7 +182,7 @@ impl Connection {
         let kind = match status {
             StatusCode::UNAUTHORIZED => return Error::denied(self.unknown.clone()),
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Kind::Unavailable,
-            _ => kind_of(&problem.kind),
+            _ => Kind::of_word(&problem.kind).unwrap_or(Kind::Unavailable),
         };
         Error::new(kind, format!("{}: {}", self.server, problem.what))
     }
@@ -246,21 +246,4 @@ fn is_of(answer: &http::Response<Incoming>, media: &str) -> bool {
     let told = answer.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = told.unwrap_or_default().split(';').next().unwrap_or_default();
     essence.trim().eq_ignore_ascii_case(media)
-}
-
-fn kind_of(name: &str) -> Kind {
-    match name {
-        "not-found" => Kind::NotFound,
-        "exists" => Kind::Exists,
-        "not-a-directory" => Kind::NotADirectory,
-        "is-a-directory" => Kind::IsADirectory,
-        "not-empty" => Kind::NotEmpty,
-        "invalid" => Kind::Invalid,
-        "denied" => Kind::Denied,
-        "conflict" => Kind::Conflict,
-        "no-space" => Kind::NoSpace,
-        "corrupt" => Kind::Corrupt,
-        "unsupported" => Kind::Unsupported,
-        _ => Kind::Unavailable,
-    }
 }
