@@ -7,8 +7,8 @@ use crate::support::server::{Place, Server};
 use std::fs::{File, OpenOptions};
 use std::io::{Result, Write};
 use std::net::SocketAddr;
-use std::os::fd::IntoRawFd;
-use std::os::unix::fs::FileExt;
+use std::os::fd::{AsRawFd, IntoRawFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +19,8 @@ const NAMES: u64 = 12;
 pub struct MountWorker {
     folder: Folder,
     random: Random,
+    mount: PathBuf,
+    /// Its folder as it is reached during one life of the server.
     path: PathBuf,
     made: bool,
 }
@@ -38,9 +40,18 @@ impl MountWorker {
         MountWorker {
             folder: Folder::new(name),
             random: Random::new(seed),
-            path: mount.join(name),
+            mount: mount.to_path_buf(),
+            path: PathBuf::new(),
             made: false,
         }
+    }
+
+    /// Opens the top folder of the mount, to go on from there: once a dead mount is taken away, its path leads to the
+    /// folder below it, where nobody promised anything. Nothing where that is so already.
+    fn reach(&self) -> Option<File> {
+        let top = File::open(&self.mount).ok()?;
+        let below = self.mount.parent().expect("a mount point in a folder").metadata().ok()?;
+        (top.metadata().ok()?.dev() != below.dev()).then_some(top)
     }
 
     fn step(&mut self) -> Result<()> {
@@ -113,6 +124,8 @@ impl MountWorker {
 
 impl Worker for MountWorker {
     fn work(&mut self, _: SocketAddr) -> usize {
+        let Some(top) = self.reach() else { return 0 };
+        self.path = PathBuf::from(format!("/proc/self/fd/{}", top.as_raw_fd())).join(&self.folder.name);
         if !self.made
             && std::fs::create_dir(&self.path).is_err_and(|e| e.kind() != std::io::ErrorKind::AlreadyExists)
         {
@@ -135,7 +148,7 @@ impl Worker for MountWorker {
             return Ok(());
         }
         let found = match round % 2 {
-            0 => over_mount(&self.path),
+            0 => over_mount(&self.mount.join(&self.folder.name)),
             _ => super::dav::over_dav(server, &self.folder.name),
         };
         self.folder.accept(found?)

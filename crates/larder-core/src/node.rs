@@ -68,7 +68,7 @@ pub struct Node {
     pub btime: Timestamp,
     /// The folder that holds it (for several names: the one named last).
     pub parent: NodeId,
-    /// Its name in `parent`; `None` for the root of a project. A hint where a node has several names.
+    /// Its name in `parent`; `None` for the root of a project, and where it had several names and the one given last went.
     pub name: Option<Name>,
     /// Being written for the first time by a mount: other doors do not see it, and a crash removes it.
     pub draft: bool,

@@ -109,6 +109,10 @@ fn links_share_a_node(s: &Session<'_>) {
     s.done(unlink(ROOT, "file", Unlink::File));
     assert_eq!((s.at(ROOT, "file"), s.node(file).nlink), (None, 1));
     assert_eq!(s.at(folder, "other"), Some(file));
+    assert_eq!(s.node(file).name, Some(name("other")));
+    s.done(link(file, ROOT, "third"));
+    s.done(unlink(ROOT, "third", Unlink::File));
+    assert_eq!((s.node(file).name, s.node(file).nlink), (None, 1), "the name given last went");
     assert_eq!(s.catalog.deleted(ROOT, None).expect("an answer"), [], "it still has a name");
 }
 

@@ -94,7 +94,8 @@ impl<K: Kv> Txn<'_, K> {
     /// Keeps that a node has no name any more.
     pub(super) fn adopt_gone(&mut self, id: NodeId) -> Result<()> {
         let Some(mut node) = self.node_if(id)?.filter(|node| node.nlink > 0) else { return Ok(()) };
-        let Some(name) = node.name.clone() else { return Ok(()) };
+        // Where its last name is not known, its number takes the place: the history has to end for it, too.
+        let name = node.name.clone().map_or_else(|| Name::new(id.to_string()), Ok)?;
         node.nlink = 0;
         self.save(&node);
         self.bury(node.parent, name, id);

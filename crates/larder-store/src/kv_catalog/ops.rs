@@ -111,6 +111,10 @@ impl<K: Kv> Txn<'_, K> {
         self.unname_node(parent, name.clone(), &node)?;
         if !node.is_folder() && node.nlink > 1 {
             node.nlink -= 1;
+            if node.parent == parent && node.name.as_ref() == Some(&name) {
+                // It has another; which, only a walk would find.
+                node.name = None;
+            }
             self.save_changed(node);
             return Ok(());
         }

@@ -218,6 +218,26 @@ fn a_file_that_lost_all_its_names_has_none() {
 }
 
 #[test]
+fn a_file_that_lost_the_name_given_last_keeps_the_others() {
+    let server = Server::new();
+    let file = server.make(ROOT, "a", NodeKind::File);
+    for name_too in ["b", "z"] {
+        server.run(Op::Link { node: file, parent: ROOT, name: name(name_too) }).expect("linked");
+    }
+    let (mirror, kept) = mirror_of(&server);
+    tree(&mirror);
+    for gone in ["z", "b"] {
+        server.run(Op::Unlink { parent: ROOT, name: name(gone), what: Unlink::File }).expect("removed");
+    }
+    compare(&mirror, &kept);
+    assert_eq!(mirror.lookup(ROOT, &name("a")).expect("there").nlink, 1);
+    assert_eq!(tree(&mirror), tree(&server.catalog));
+    server.run(Op::Unlink { parent: ROOT, name: name("a"), what: Unlink::File }).expect("removed");
+    follow(&mirror, &kept);
+    assert_eq!(mirror.node(file).expect("in the history").nlink, 0);
+}
+
+#[test]
 fn a_folder_that_was_forgotten_is_asked_for_anew_when_it_comes_back() {
     let server = Server::new();
     let there = server.make(ROOT, "there", NodeKind::Folder);
