@@ -35,6 +35,8 @@ pub enum Expect {
     Version(NodeId, u64),
     /// The folder has this name for this node, or does not have it.
     Name(NodeId, Name, Option<NodeId>),
+    /// The file exists and holds this.
+    Content(NodeId, Head),
 }
 
 /// What a new node starts with; the catalog fills in the rest.
@@ -83,7 +85,7 @@ impl NewNode {
 }
 
 /// Attributes to set; `None` leaves one as it is. The version grows and ctime becomes the time of the commit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attrs {
     /// Permission bits, 0o7777.
     pub mode: Option<u16>,

@@ -4,12 +4,14 @@
 //! one statement. Semantics are POSIX where POSIX speaks; permission checks are the caller's.
 
 mod commit;
+mod step;
 
 pub use commit::{
     Attrs, Commit, Durability, Expect, NewNode, OPS_MAX, Op, RECORD_MAX_BYTES, Replace, Table, Unlink,
     XattrMode,
 };
 pub use larder_core::{XATTR_MAX_BYTES, XATTR_NAME_MAX_BYTES};
+pub use step::{Entry, Removal, STEPS_MAX, Spot, Step, Touched};
 
 use larder_core::{Name, Node, NodeId, Result, Timestamp};
 use serde::{Deserialize, Serialize};

@@ -163,6 +163,7 @@ fn check<K: Kv>(txn: &Txn<'_, K>, expect: &Expect) -> Result<()> {
     let holds = match expect {
         Expect::Version(id, version) => txn.node_if(*id)?.is_some_and(|node| node.version == *version),
         Expect::Name(parent, name, node) => txn.entry(*parent, name)? == *node,
+        Expect::Content(id, head) => txn.node_if(*id)?.is_some_and(|node| node.head() == Some(head)),
     };
     if holds { Ok(()) } else { Err(Error::conflict("changed since it was read")) }
 }

@@ -1,8 +1,8 @@
 //! A project at a server, over HTTP. Source: crates/larder-api/PROTOCOL.md.
 
 use super::connection::Connection;
-use super::{Feed, News, Origin, Page, Project, Role};
-use crate::catalog::Cursor;
+use super::{Feed, News, Origin, Page, Project, Pushed, Role};
+use crate::catalog::{Cursor, Entry};
 use crate::wire::{self, Described, WireChange, WireChanges, WireEntry, WireNode, WirePage};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -36,9 +36,25 @@ impl HttpOrigin {
         Self { connection, project: project.to_owned() }
     }
 
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// The path of a call below the project.
+    pub(super) fn path(&self, path: &str) -> String {
+        format!("projects/{}{path}", self.project)
+    }
+
+    pub(super) fn json<T: DeserializeOwned>(&self, method: Method, path: &str, body: Vec<u8>) -> Result<T> {
+        self.connection.json(method, &self.path(path), body)
+    }
+
+    pub(super) fn strange(&self, what: &str) -> Error {
+        self.connection.strange(what)
+    }
+
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        let path = format!("projects/{}{path}", self.project);
-        self.connection.json(Method::GET, &path, Vec::new())
+        self.json(Method::GET, path, Vec::new())
     }
 }
 
@@ -91,7 +107,7 @@ impl Origin for HttpOrigin {
         by: Option<Instant>,
         arrived: &mut dyn FnMut(usize, Option<Bytes>) -> Result<()>,
     ) -> Result<()> {
-        let path = format!("projects/{}/nodes/{of}/chunks", self.project);
+        let path = self.path(&format!("/nodes/{of}/chunks"));
         let body = ids.iter().flat_map(|id| id.0).collect();
         self.connection.block_until(by, async {
             let answer = self.connection.send(Method::POST, &path, "application/octet-stream", body).await?;
@@ -124,13 +140,29 @@ impl Origin for HttpOrigin {
         Ok(Feed { news, cursor, more: changes.more })
     }
 
+    fn missing(&self, ids: &[ChunkId]) -> Result<Vec<ChunkId>> {
+        self.missing_of(ids)
+    }
+
+    fn send(&self, bodies: &[Bytes]) -> Result<()> {
+        self.send_bodies(bodies)
+    }
+
+    fn push(&self, entries: &[Entry]) -> Result<Pushed> {
+        self.push_entries(entries)
+    }
+
+    fn range(&self) -> Result<u32> {
+        self.new_range()
+    }
+
     fn end(&self) {
         self.connection.end();
     }
 
     fn wait(&self, after: &Cursor, limit: Duration) -> Result<bool> {
         let after = URL_SAFE_NO_PAD.encode(&after.0);
-        let path = format!("projects/{}/news?after={after}", self.project);
+        let path = self.path(&format!("/news?after={after}"));
         self.connection.block_on(async {
             let answer = self.connection.send(Method::GET, &path, "text/event-stream", Vec::new()).await?;
             let mut body = answer.into_body();
@@ -170,7 +202,7 @@ impl Frames {
     }
 }
 
-fn news_of(change: &WireChange) -> Result<News> {
+pub(super) fn news_of(change: &WireChange) -> Result<News> {
     Ok(match change {
         WireChange::Name { parent, name, node } => News::Name {
             parent: NodeId(wire::number(parent)?),

@@ -7,6 +7,7 @@ mod connection;
 mod http;
 mod known;
 mod mirror;
+mod pushing;
 mod tls;
 
 pub use connection::{Connection, Credentials};
@@ -14,11 +15,20 @@ pub use http::HttpOrigin;
 pub(crate) use mirror::CURSOR;
 pub use mirror::{Hear, Mirror};
 
-use crate::catalog::Cursor;
+use crate::catalog::{Cursor, Entry};
 use crate::wire::Described;
 use bytes::Bytes;
-use larder_core::{ChunkId, Name, NodeId, Result};
+use larder_core::{ChunkId, Error, Name, NodeId, Result};
 use std::time::{Duration, Instant};
+
+/// Chunks asked for by [`Origin::missing`] at once.
+pub const ASKED_MAX: usize = 4096;
+/// Bytes of chunks sent at once.
+pub const SENT_MAX_BYTES: usize = 8 << 20;
+/// Entries pushed at once.
+pub const PUSHED_MAX: usize = 256;
+/// The bits of a node's id below its range. Ids of range 0 are the server's own.
+pub const RANGE_BITS: u32 = 40;
 
 /// What a device may do in a project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +90,26 @@ pub struct Feed {
     pub more: bool,
 }
 
+/// What became of entries that were pushed.
+#[derive(Debug, Default)]
+pub struct Pushed {
+    /// So many, from the first on, are carried out and durable.
+    pub done: usize,
+    /// Why the next one is not: nothing where all are.
+    pub refused: Option<Refused>,
+    /// What is there now of everything that those entries touch, and the refused one.
+    pub news: Vec<News>,
+}
+
+/// Why an entry is not carried out.
+#[derive(Debug)]
+pub enum Refused {
+    /// The server lacks these chunks of its content: they have to be sent first.
+    Lacks(Vec<ChunkId>),
+    /// What was expected is not so, or it cannot be done.
+    Failed(Error),
+}
+
 /// A server's project.
 ///
 /// Errors of every call: `Unavailable` where the server cannot be reached or does not answer in time; `Denied` where it does not
@@ -122,6 +152,30 @@ pub trait Origin: Send + Sync {
     /// # Errors
     /// `Conflict` where the feed does not reach back so far.
     fn changes(&self, after: &Cursor, limit: usize) -> Result<Feed>;
+
+    /// Returns those of `ids`, at most [`ASKED_MAX`], that the server does not have, in their order.
+    ///
+    /// # Errors
+    /// Those of every call.
+    fn missing(&self, ids: &[ChunkId]) -> Result<Vec<ChunkId>>;
+
+    /// Sends chunks, up to [`SENT_MAX_BYTES`] of them, in one request.
+    ///
+    /// # Errors
+    /// `NoSpace`.
+    fn send(&self, bodies: &[Bytes]) -> Result<()>;
+
+    /// Has the server carry out entries in their order, at most [`PUSHED_MAX`], until one is refused.
+    ///
+    /// # Errors
+    /// `Denied` where the device may not write; those of every call, and then nobody knows how many were carried out.
+    fn push(&self, entries: &[Entry]) -> Result<Pushed>;
+
+    /// Reserves a range of ids for nodes that are made here: those from `range << 40` on, 2^40 of them.
+    ///
+    /// # Errors
+    /// `Denied` where the device may not write.
+    fn range(&self) -> Result<u32>;
 
     /// Ends every call under way, and fails those to come.
     fn end(&self);

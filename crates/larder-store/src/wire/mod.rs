@@ -4,8 +4,10 @@
 //! which `%` and every byte outside UTF-8 is written `%XX`. Bytes are base64 (RFC 4648 § 4). What is read is checked before
 //! it becomes a node: a name never climbs, whatever the other side sends. Source: crates/larder-api/PROTOCOL.md.
 
+mod step;
 mod text;
 
+pub use step::{WireEntryOf, WireOver, WireRemoval, WireSpot, WireStep};
 pub use text::{bytes_of, name_of, number, text_of};
 
 use base64::Engine;
@@ -127,7 +129,7 @@ pub struct WireChanges {
 }
 
 /// A node with its extended attributes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Described {
     /// The node.
     pub node: Node,

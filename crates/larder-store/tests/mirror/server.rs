@@ -2,15 +2,15 @@
 
 use crate::{ROOT, name};
 use larder_core::{ChunkId, Content, Error, Kind, Name, NodeId, NodeKind, Result, Timestamp};
-use larder_store::catalog::{Cursor, NewNode};
+use larder_store::catalog::{Cursor, Entry, NewNode};
 use larder_store::memory::MemoryKv;
-use larder_store::origin::{Feed, News, Origin, Page, Project, Role};
+use larder_store::origin::{Feed, News, Origin, Page, Project, Pushed, Refused, Role};
 use larder_store::wire::Described;
 use larder_store::{Catalog, Change, Commit, Durability, KvCatalog, Op};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// What happens between a question and its answer.
@@ -26,6 +26,7 @@ pub struct Server {
     pub meanwhile: Mutex<Option<Meanwhile>>,
     /// The feed reaches back no further than this.
     pub forgotten: Mutex<Option<Cursor>>,
+    ranges: AtomicU32,
 }
 
 impl Server {
@@ -38,6 +39,7 @@ impl Server {
             asked: AtomicUsize::new(0),
             meanwhile: Mutex::default(),
             forgotten: Mutex::default(),
+            ranges: AtomicU32::new(0),
         })
     }
 
@@ -77,6 +79,25 @@ impl Server {
     /// How often it was asked.
     pub fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
+    }
+
+    fn carry_out(&self, entry: Entry) -> Result<()> {
+        let (mut expect, mut ops) = (Vec::new(), Vec::new());
+        for step in entry.steps {
+            let (more_expect, more_ops) = step.carried_out();
+            expect.extend(more_expect);
+            ops.extend(more_ops);
+        }
+        let at = Timestamp(self.time.fetch_add(1, Ordering::Relaxed) as i64 + 1);
+        let (op_id, durability) = (Some(entry.op_id), Durability::Process);
+        self.catalog.commit(Commit { at, op_id, expect, ops, durability }).map(drop)
+    }
+
+    fn news_of(&self, id: NodeId) -> News {
+        match self.described(id) {
+            Ok(node) if node.node.nlink > 0 => News::Node(Box::new(node)),
+            _ => News::Gone(id),
+        }
     }
 
     fn ask(&self) {
@@ -139,13 +160,45 @@ impl Origin for Server {
             }
         }
         // Names change their folders and their nodes as well.
-        for id in touched {
-            news.push(match self.described(id) {
-                Ok(node) if node.node.nlink > 0 => News::Node(Box::new(node)),
-                _ => News::Gone(id),
-            });
-        }
+        news.extend(touched.into_iter().map(|id| self.news_of(id)));
         Ok(Feed { news, cursor, more })
+    }
+
+    fn missing(&self, _: &[ChunkId]) -> Result<Vec<ChunkId>> {
+        Ok(Vec::new())
+    }
+
+    fn send(&self, _: &[bytes::Bytes]) -> Result<()> {
+        Ok(())
+    }
+
+    fn push(&self, entries: &[Entry]) -> Result<Pushed> {
+        self.ask();
+        let (mut names, mut nodes) = (BTreeSet::new(), BTreeSet::new());
+        let (mut done, mut refused) = (0, None);
+        for entry in entries {
+            for step in &entry.steps {
+                let touched = step.touches();
+                names.extend(touched.names);
+                nodes.extend(touched.nodes);
+            }
+            if let Err(error) = self.carry_out(entry.clone()) {
+                refused = Some(Refused::Failed(error));
+                break;
+            }
+            done += 1;
+        }
+        let mut news = Vec::new();
+        for (parent, name) in names {
+            let node = self.named(parent, &name)?.map(Box::new);
+            news.push(News::Name { parent, name, node });
+        }
+        news.extend(nodes.into_iter().map(|id| self.news_of(id)));
+        Ok(Pushed { done, refused, news })
+    }
+
+    fn range(&self) -> Result<u32> {
+        Ok(self.ranges.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     fn end(&self) {}

@@ -1,0 +1,128 @@
+//! What a device sends: chunks that the server lacks, and its entries. Source: crates/larder-api/PROTOCOL.md § Writing.
+
+use super::http::{HttpOrigin, news_of};
+use super::{ASKED_MAX, PUSHED_MAX, Pushed, RANGE_BITS, Refused, SENT_MAX_BYTES};
+use crate::catalog::Entry;
+use crate::wire::{WireChange, WireEntryOf};
+use bytes::Bytes;
+use http::Method;
+use larder_core::{ChunkId, Error, Kind, Result};
+use serde::{Deserialize, Serialize};
+
+/// Bytes of a chunk's id.
+const ID_BYTES: usize = 32;
+/// Media type of ids and chunks.
+const BINARY: &str = "application/octet-stream";
+
+#[derive(Serialize)]
+struct WireEntries {
+    entries: Vec<WireEntryOf>,
+}
+
+#[derive(Deserialize)]
+struct WirePushed {
+    done: usize,
+    refused: Option<WireRefused>,
+    changes: Vec<WireChange>,
+}
+
+#[derive(Deserialize)]
+struct WireRefused {
+    kind: String,
+    what: String,
+    /// Of chunks that the server lacks, in hexadecimal digits.
+    #[serde(default)]
+    lacks: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct WireRange {
+    range: u32,
+}
+
+impl HttpOrigin {
+    pub(super) fn missing_of(&self, ids: &[ChunkId]) -> Result<Vec<ChunkId>> {
+        debug_assert!(ids.len() <= ASKED_MAX, "a bound of the protocol");
+        let body: Vec<u8> = ids.iter().flat_map(|id| id.0).collect();
+        let missing = self.post("/chunks/missing", body, ids.len() * ID_BYTES)?;
+        let missing: Vec<ChunkId> = read_ids(&missing).ok_or_else(|| self.strange("half an id"))?;
+        let mut asked = ids.iter();
+        match missing.iter().all(|id| asked.any(|asked| asked == id)) {
+            true => Ok(missing),
+            false => Err(self.strange("a chunk that nobody asked for")),
+        }
+    }
+
+    pub(super) fn send_bodies(&self, bodies: &[Bytes]) -> Result<()> {
+        let bytes = bodies.iter().map(|body| 4 + body.len()).sum();
+        let mut frames = Vec::with_capacity(bytes);
+        for body in bodies {
+            frames.extend_from_slice(&(body.len() as u32).to_le_bytes());
+            frames.extend_from_slice(body);
+        }
+        debug_assert!(bytes <= SENT_MAX_BYTES + 4 * bodies.len(), "a bound of the protocol");
+        let came = self.post("/chunks", frames, bodies.len() * ID_BYTES)?;
+        let ids: Vec<ChunkId> = bodies.iter().map(|body| ChunkId::of(body)).collect();
+        match read_ids(&came).is_some_and(|came| came == ids) {
+            true => Ok(()),
+            false => Err(self.strange("other ids than those of the chunks that it got")),
+        }
+    }
+
+    pub(super) fn push_entries(&self, entries: &[Entry]) -> Result<Pushed> {
+        debug_assert!(entries.len() <= PUSHED_MAX, "a bound of the protocol");
+        let body = WireEntries { entries: entries.iter().map(WireEntryOf::new).collect() };
+        let body = serde_json::to_vec(&body).expect("strings and numbers become JSON");
+        let pushed: WirePushed = self.json(Method::POST, "/commits", body)?;
+        let is_whole = match pushed.refused {
+            Some(_) => pushed.done < entries.len(),
+            None => pushed.done == entries.len(),
+        };
+        if !is_whole {
+            return Err(self.strange("a count of entries that it was not sent"));
+        }
+        let refused = pushed.refused.map(refused).transpose()?;
+        let news = pushed.changes.iter().map(news_of).collect::<Result<_>>()?;
+        Ok(Pushed { done: pushed.done, refused, news })
+    }
+
+    pub(super) fn new_range(&self) -> Result<u32> {
+        let WireRange { range } = self.json(Method::POST, "/ranges", b"{}".to_vec())?;
+        if range == 0 || range >> (u64::BITS - RANGE_BITS) != 0 {
+            return Err(self.strange("no range of ids"));
+        }
+        Ok(range)
+    }
+
+    /// Posts bytes, and returns those of the answer, at most `limit`.
+    fn post(&self, path: &str, body: Vec<u8>, limit: usize) -> Result<Vec<u8>> {
+        let path = self.path(path);
+        self.connection().block_on(async {
+            let answer = self.connection().send(Method::POST, &path, BINARY, body).await?;
+            let mut body = answer.into_body();
+            let mut bytes = Vec::new();
+            while let Some(piece) = self.connection().piece(&mut body).await? {
+                if bytes.len() + piece.len() > limit {
+                    return Err(self.strange("more than was asked for"));
+                }
+                bytes.extend_from_slice(&piece);
+            }
+            Ok(bytes)
+        })
+    }
+}
+
+fn read_ids(bytes: &[u8]) -> Option<Vec<ChunkId>> {
+    let (ids, rest) = bytes.as_chunks::<ID_BYTES>();
+    rest.is_empty().then(|| ids.iter().copied().map(ChunkId).collect())
+}
+
+fn refused(wire: WireRefused) -> Result<Refused> {
+    if wire.lacks.is_empty() {
+        let kind = Kind::of_word(&wire.kind).unwrap_or(Kind::Invalid);
+        return Ok(Refused::Failed(Error::new(kind, wire.what)));
+    }
+    let id = |text: &String| blake3::Hash::from_hex(text).map(|hash| ChunkId(*hash.as_bytes()));
+    let lacks = wire.lacks.iter().map(id).collect::<std::result::Result<_, _>>();
+    lacks.map(Refused::Lacks).map_err(|e| Error::corrupt("the server sent no id of a chunk").because(e))
+}
