@@ -318,9 +318,11 @@ fn touched(catalog: &dyn Catalog, op: &Op) -> Vec<Touched> {
             [Some(Touched { node: *node, deep: false, content: true }), None, None, None]
         }
         Op::SetAttrs { node, .. } | Op::SetXattr { node, .. } => [member(*node), None, None, None],
-        Op::Undelete { to, .. } => [member(to.0), None, None, None],
+        Op::Undelete { to, .. } | Op::Revive { to, .. } => [member(to.0), None, None, None],
         // What a server told has passed its own locks.
         Op::Adopt { .. } | Op::AdoptName { .. } | Op::AdoptGone { .. } => [None, None, None, None],
+        Op::Here(op) => return touched(catalog, op),
+        Op::Sent { .. } | Op::Answered { .. } | Op::Restate { .. } => [None, None, None, None],
         Op::Touch { .. } | Op::SetRecord { .. } | Op::PurgeHistory { .. } => [None, None, None, None],
     };
     all.into_iter().flatten().collect()

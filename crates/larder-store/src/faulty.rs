@@ -1,7 +1,8 @@
 //! A decorator that makes a store fail where a test says so: how callers behave on a broken disk.
 
 use crate::catalog::{
-    Catalog, Change, Commit, Committed, Counts, Cursor, Deleted, Listed, OldVersion, Table,
+    Catalog, Change, Commit, Committed, Counts, Cursor, Deleted, Listed, OldVersion, QueueState, Queued,
+    Table,
 };
 use crate::chunks::{ChunkStore, Lease, Put};
 use bytes::Bytes;
@@ -167,6 +168,18 @@ impl<S: Catalog> Catalog for Faulty<S> {
 
     fn now(&self) -> Cursor {
         self.inner.now()
+    }
+
+    fn queued(&self, number: u64, limit: usize) -> Result<Vec<Queued>> {
+        self.read()?.queued(number, limit)
+    }
+
+    fn queue_state(&self) -> Result<QueueState> {
+        self.read()?.queue_state()
+    }
+
+    fn is_queued(&self, node: NodeId) -> Result<bool> {
+        self.read()?.is_queued(node)
     }
 
     fn counts(&self) -> Counts {

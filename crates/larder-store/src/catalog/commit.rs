@@ -1,5 +1,6 @@
 //! What a commit asks of the catalog: its conditions, its operations and what they take.
 
+use super::{Spot, Step};
 use crate::wire::Described;
 use larder_core::{Content, Head, Name, Node, NodeId, NodeKind, OpId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -35,8 +36,10 @@ pub enum Expect {
     Version(NodeId, u64),
     /// The folder has this name for this node, or does not have it.
     Name(NodeId, Name, Option<NodeId>),
-    /// The file exists and holds this.
+    /// The file holds this.
     Content(NodeId, Head),
+    /// The node is in the tree: neither it nor a folder above it is deleted.
+    Alive(NodeId),
 }
 
 /// What a new node starts with; the catalog fills in the rest.
@@ -232,6 +235,13 @@ pub enum Op {
         /// Folder and name it comes back as; `Exists` where that is taken.
         to: (NodeId, Name),
     },
+    /// Does what [`Op::Undelete`] does where the node is deleted, and else nothing.
+    Revive {
+        /// The node.
+        node: NodeId,
+        /// Folder and name it comes back as.
+        to: Spot,
+    },
     /// Keeps a node as a server told it, with its times and its version; older than what is kept, it changes nothing. Only a
     /// mirror of a server's catalog does this.
     Adopt {
@@ -253,6 +263,30 @@ pub enum Op {
         name: Name,
         /// What it names.
         node: Option<Box<Described>>,
+    },
+    /// Carries out a change that was made on this device, and queues it for the server. Only a mirror does this and the three
+    /// below.
+    Here(Box<Op>),
+    /// Notes that entries of the queue below this may have reached the server.
+    Sent {
+        /// A number of the queue.
+        before: u64,
+    },
+    /// Takes entries off the queue that the server has carried out; what it tells of what they touched is adopted behind this.
+    Answered {
+        /// A number of the queue.
+        before: u64,
+    },
+    /// Has an entry of the queue say something else; without steps it goes. `NotFound`; `Exists` for the other name.
+    Restate {
+        /// Its number.
+        number: u64,
+        /// What it says then.
+        steps: Vec<Step>,
+        /// A node gets another name than the one it has here, in later entries too.
+        moved: Option<(NodeId, Spot, Spot)>,
+        /// Later contents of one file are those of another.
+        redirected: Option<(NodeId, NodeId)>,
     },
     /// Drops history that ended before `before`: old versions, and deleted nodes with all they hold.
     /// Only the collection calls this, before it marks.
@@ -285,4 +319,6 @@ pub enum Table {
     Devices = 4,
     /// What a mirror of a server's catalog knows, by folder.
     Mirror = 5,
+    /// What a mirror needs for telling its server of changes.
+    Pushing = 6,
 }

@@ -4,6 +4,7 @@
 //! one statement. Semantics are POSIX where POSIX speaks; permission checks are the caller's.
 
 mod commit;
+mod queue;
 mod step;
 
 pub use commit::{
@@ -11,6 +12,7 @@ pub use commit::{
     XattrMode,
 };
 pub use larder_core::{XATTR_MAX_BYTES, XATTR_NAME_MAX_BYTES};
+pub use queue::{QueueState, Queued};
 pub use step::{Entry, Removal, STEPS_MAX, Spot, Step, Touched};
 
 use larder_core::{Name, Node, NodeId, Result, Timestamp};
@@ -171,6 +173,24 @@ pub trait Catalog: Send + Sync {
 
     /// Returns the cursor behind the newest change.
     fn now(&self) -> Cursor;
+
+    /// Returns up to `limit` entries of the queue from `number` on: what was changed here and not told the server yet.
+    ///
+    /// # Errors
+    /// Those of the index.
+    fn queued(&self, number: u64, limit: usize) -> Result<Vec<Queued>>;
+
+    /// Returns how long the queue is.
+    ///
+    /// # Errors
+    /// Those of the index.
+    fn queue_state(&self) -> Result<QueueState>;
+
+    /// Says whether an entry of the queue touches the node.
+    ///
+    /// # Errors
+    /// Those of the index.
+    fn is_queued(&self, node: NodeId) -> Result<bool>;
 
     /// Returns how much the catalog holds, without a scan.
     fn counts(&self) -> Counts;

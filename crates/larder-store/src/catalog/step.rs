@@ -23,6 +23,26 @@ pub struct Entry {
     pub steps: Vec<Step>,
 }
 
+impl Entry {
+    /// What a server's catalog makes of it: what must hold before, and what is done.
+    pub fn carried_out(self) -> (Vec<Expect>, Vec<Op>) {
+        let (mut expect, mut ops, mut made) = (Vec::new(), Vec::new(), Vec::new());
+        for step in self.steps {
+            match &step {
+                Step::Create { node, .. } => made.push(node.node.id),
+                Step::Undelete { node, .. } => made.push(*node),
+                _ => {}
+            }
+            let (needed, done) = step.carried_out();
+            // What an earlier step brings about need not be so before.
+            let is_made = |e: &Expect| matches!(e, Expect::Alive(id) if made.contains(id));
+            expect.extend(needed.into_iter().filter(|e| !is_made(e)));
+            ops.extend(done);
+        }
+        (expect, ops)
+    }
+}
+
 /// One step of an [`Entry`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
@@ -96,7 +116,7 @@ pub enum Step {
         /// The other.
         b: (Spot, NodeId),
     },
-    /// Gives a deleted node a name again.
+    /// Gives a node a name again, if it is deleted.
     Undelete {
         /// The node.
         node: NodeId,
@@ -160,23 +180,25 @@ impl Step {
     /// What a server's catalog makes of it: what must hold, and what is done.
     pub fn carried_out(self) -> (Vec<Expect>, Vec<Op>) {
         match self {
-            Step::Create { at, node } => (Vec::new(), create(at, *node)),
+            Step::Create { at, node } => (vec![Expect::Alive(at.0)], create(at, *node)),
             Step::Content { node, was, head, mtime } => (
-                was.map(|was| Expect::Content(node, was)).into_iter().collect(),
+                [Expect::Alive(node)].into_iter().chain(was.map(|was| Expect::Content(node, was))).collect(),
                 vec![Op::SetContent { node, head, mtime, interim: None }],
             ),
-            Step::Attrs { node, attrs } => (Vec::new(), vec![Op::SetAttrs { node, attrs }]),
+            Step::Attrs { node, attrs } => (vec![Expect::Alive(node)], vec![Op::SetAttrs { node, attrs }]),
             Step::Xattr { node, name, value } => {
-                (Vec::new(), vec![Op::SetXattr { node, name, value, mode: XattrMode::Any }])
+                (vec![Expect::Alive(node)], vec![Op::SetXattr { node, name, value, mode: XattrMode::Any }])
             }
-            Step::Link { node, at: (parent, name) } => (Vec::new(), vec![Op::Link { node, parent, name }]),
+            Step::Link { node, at: (parent, name) } => {
+                (vec![Expect::Alive(node), Expect::Alive(parent)], vec![Op::Link { node, parent, name }])
+            }
             Step::Unlink { at: (parent, name), node, was, what } => {
                 let mut expect = vec![Expect::Name(parent, name.clone(), Some(node))];
                 expect.extend(was.map(|was| Expect::Content(node, was)));
                 (expect, vec![Op::Unlink { parent, name, what: what.into() }])
             }
             Step::Rename { node, from, to, over } => {
-                let mut expect = vec![Expect::Name(from.0, from.1.clone(), Some(node))];
+                let mut expect = vec![Expect::Name(from.0, from.1.clone(), Some(node)), Expect::Alive(to.0)];
                 expect.push(Expect::Name(to.0, to.1.clone(), over.as_ref().map(|over| over.0)));
                 expect.extend(over.and_then(|(id, was)| Some(Expect::Content(id, was?))));
                 (expect, vec![Op::Rename { from, to, replace: Replace::Posix }])
@@ -186,7 +208,7 @@ impl Step {
                 let expect = expect.map(|(spot, node)| Expect::Name(spot.0, spot.1.clone(), Some(node)));
                 (expect.to_vec(), vec![Op::Exchange { a, b }])
             }
-            Step::Undelete { node, to } => (Vec::new(), vec![Op::Undelete { node, to }]),
+            Step::Undelete { node, to } => (vec![Expect::Alive(to.0)], vec![Op::Revive { node, to }]),
         }
     }
 }

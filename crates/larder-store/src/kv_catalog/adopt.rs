@@ -1,4 +1,5 @@
-//! Keeping what a server tells: nodes and names as they are there.
+//! Keeping what a server tells: nodes and names as they are there, but for those that were changed here and of which it
+//! has not heard yet.
 
 use super::txn::Txn;
 use super::{allocated_bytes, keys};
@@ -12,6 +13,9 @@ impl<K: Kv> Txn<'_, K> {
     pub(super) fn adopt(&mut self, told: Described, is_new: bool) -> Result<bool> {
         let Described { node, xattrs } = told;
         let before = self.node_if(node.id)?;
+        if before.is_some() && self.is_node_marked(node.id)? {
+            return Ok(true);
+        }
         match &before {
             None if !is_new => return Ok(false),
             Some(before) if before.version > node.version && before.nlink > 0 => return Ok(true),
@@ -28,11 +32,29 @@ impl<K: Kv> Txn<'_, K> {
             None => self.totals.counts.nodes += 1,
         }
         self.totals.counts.allocated_bytes += allocated_bytes(node.head());
+        if let Some(before) = &before {
+            self.leave_old_name(before, &node)?;
+        }
         self.adopt_xattrs(node.id, xattrs)?;
         if before.as_ref() != Some(&node) {
             self.save(&node);
         }
         Ok(true)
+    }
+
+    /// What has one name only has no other: one that it kept here until the server had heard of a change is gone.
+    fn leave_old_name(&mut self, before: &Node, now: &Node) -> Result<()> {
+        let (Some(old), Some(new)) = (&before.name, &now.name) else { return Ok(()) };
+        let is_elsewhere = (before.parent, old) != (now.parent, new) && (now.is_folder() || now.nlink <= 1);
+        if is_elsewhere
+            && self.entry(before.parent, old)? == Some(now.id)
+            && !self.is_name_marked(before.parent, old)?
+        {
+            self.write(keys::entry(before.parent, old), None);
+            let (parent, name) = (before.parent, old.clone());
+            self.committed.changes.push(Change::Unnamed { parent, name, node: now.id });
+        }
+        Ok(())
     }
 
     fn adopt_xattrs(&mut self, id: NodeId, told: Vec<(Vec<u8>, Vec<u8>)>) -> Result<()> {
@@ -52,22 +74,54 @@ impl<K: Kv> Txn<'_, K> {
 
     /// Keeps a name.
     pub(super) fn adopt_name(&mut self, parent: NodeId, name: Name, told: Option<Described>) -> Result<()> {
+        if self.is_name_marked(parent, &name)? {
+            return Ok(());
+        }
         if !self.node_if(parent)?.is_some_and(|folder| folder.is_folder()) {
             // Nobody has seen the folder, but perhaps the node, by another name.
             return told.map_or(Ok(()), |told| self.adopt(told, false).map(drop));
         }
         let before = self.entry(parent, &name)?;
-        let Some(told) = told else { return before.map_or(Ok(()), |id| self.drop_name(parent, name, id)) };
-        let id = told.node.id;
+        let Some(told) = told else { return before.map_or(Ok(()), |id| self.lose_name(parent, name, id)) };
+        let (id, nlink) = (told.node.id, told.node.nlink);
         self.adopt(told, true)?;
         if before == Some(id) {
             return Ok(());
+        }
+        if self.is_node_marked(id)? {
+            self.move_changed(id, nlink, (parent, name.clone()))?;
         }
         if let Some(before) = before {
             self.drop_name(parent, name.clone(), before)?;
         }
         self.write(keys::entry(parent, &name), Some(id.0.to_be_bytes().to_vec()));
         self.committed.changes.push(Change::Named { parent, name, node: id });
+        Ok(())
+    }
+
+    /// A name is gone there. What was changed here keeps its last one until the server has heard of the change.
+    fn lose_name(&mut self, parent: NodeId, name: Name, id: NodeId) -> Result<()> {
+        let is_last = self.node_if(id)?.is_some_and(|node| node.is_folder() || node.nlink <= 1);
+        if is_last && self.is_node_marked(id)? {
+            return Ok(());
+        }
+        self.drop_name(parent, name, id)
+    }
+
+    /// A node that was changed here has another name there: its only one, or one more.
+    fn move_changed(&mut self, id: NodeId, nlink: u32, to: (NodeId, Name)) -> Result<()> {
+        let node = self.node(id)?;
+        let from = node.name.clone().map(|name| (node.parent, name));
+        if let Some((parent, name)) = from
+            && (node.is_folder() || nlink <= 1)
+            && self.entry(parent, &name)? == Some(id)
+            && !self.is_name_marked(parent, &name)?
+        {
+            self.write(keys::entry(parent, &name), None);
+            self.committed.changes.push(Change::Unnamed { parent, name, node: id });
+        }
+        let (parent, name) = (to.0, Some(to.1));
+        self.save(&Node { parent, name, nlink: node.nlink.max(1), ..node });
         Ok(())
     }
 
@@ -94,6 +148,16 @@ impl<K: Kv> Txn<'_, K> {
     /// Keeps that a node has no name any more.
     pub(super) fn adopt_gone(&mut self, id: NodeId) -> Result<()> {
         let Some(mut node) = self.node_if(id)?.filter(|node| node.nlink > 0) else { return Ok(()) };
+        if self.is_node_marked(id)? {
+            return Ok(());
+        }
+        if let Some(name) = node.name.clone()
+            && self.entry(node.parent, &name)? == Some(id)
+            && !self.is_name_marked(node.parent, &name)?
+        {
+            self.write(keys::entry(node.parent, &name), None);
+            self.committed.changes.push(Change::Unnamed { parent: node.parent, name, node: id });
+        }
         // Where its last name is not known, its number takes the place: the history has to end for it, too.
         let name = node.name.clone().map_or_else(|| Name::new(id.to_string()), Ok)?;
         node.nlink = 0;

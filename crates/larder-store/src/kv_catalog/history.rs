@@ -2,7 +2,7 @@
 
 use super::txn::Txn;
 use super::{KvCatalog, PAGE, keys};
-use crate::catalog::{Deleted, OldVersion, Op, Table};
+use crate::catalog::{Deleted, OldVersion, Op, Step, Table};
 use crate::chunks::ChunkStore;
 use crate::kv::Kv;
 use larder_core::{ChunkId, Error, Head, Kind, Name, Node, NodeId, Result, Timestamp, manifest};
@@ -94,6 +94,15 @@ impl<K: Kv> KvCatalog<K> {
                 Ok(true)
             })?;
         }
+        // Last: a content that the server's replaced here is in the queue by then.
+        self.each(keys::QUEUE, |_, value| {
+            for step in keys::decode::<Vec<Step>>(value)? {
+                if let Some(head) = step.head() {
+                    unread += mark_head(head, chunks, partial, &mut live)?;
+                }
+            }
+            Ok(true)
+        })?;
         Ok(unread)
     }
 

@@ -14,6 +14,10 @@
 //! | `r` table:1 key | record |
 //! | `i` operation:16 | time of the commit |
 //! | `m` | `Totals` |
+//! | `q` number:8 | steps of an entry of the queue |
+//! | `e` | `QueueState` |
+//! | `k` id:8 | `Mark` of a node |
+//! | `l` parent:8 name | `Mark` of a name |
 
 use larder_core::{Error, Name, NodeId, OpId, Result, Timestamp};
 use serde::{Serialize, de::DeserializeOwned};
@@ -23,6 +27,10 @@ const FORMAT: u8 = 1;
 
 /// Key of the totals.
 pub const TOTALS: &[u8] = b"m";
+/// Key of the state of the queue.
+pub const QUEUE_STATE: &[u8] = b"e";
+/// What the keys of the queue begin with.
+pub const QUEUE: &[u8] = b"q";
 
 pub fn node(id: NodeId) -> Vec<u8> {
     with_id(b'n', id, &[])
@@ -84,6 +92,23 @@ pub fn record(table: u8, name: &[u8]) -> Vec<u8> {
 
 pub fn operation(id: OpId) -> Vec<u8> {
     [&b"i"[..], &id.0.to_be_bytes()].concat()
+}
+
+pub fn queued(number: u64) -> Vec<u8> {
+    [QUEUE, &number.to_be_bytes()].concat()
+}
+
+pub fn queue_number(key: &[u8]) -> Result<u64> {
+    let number = key[1..].try_into().map_err(|_| Error::corrupt("an entry of the queue without a number"))?;
+    Ok(u64::from_be_bytes(number))
+}
+
+pub fn mark_node(id: NodeId) -> Vec<u8> {
+    with_id(b'k', id, &[])
+}
+
+pub fn mark_name((parent, name): &(NodeId, Name)) -> Vec<u8> {
+    with_id(b'l', *parent, name.as_bytes())
 }
 
 /// Behind the nine bytes of kind and id: a name, or nothing.

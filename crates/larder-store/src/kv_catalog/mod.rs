@@ -7,12 +7,14 @@ mod adopt;
 mod history;
 mod keys;
 mod ops;
+mod queue;
+mod restate;
 mod txn;
 
 use crate::catalog::{
     Catalog, Change, Commit, Committed, Counts, Cursor, Deleted, Durability, Listed, OldVersion,
 };
-use crate::catalog::{Expect, OPS_MAX, Op, Table, Unlink};
+use crate::catalog::{Expect, OPS_MAX, Op, QueueState, Queued, Table, Unlink};
 use crate::kv::{Batch, Kv};
 use larder_core::{Content, Error, Head, Kind, Name, Node, NodeId, NodeKind, Result, Timestamp};
 use parking_lot::Mutex;
@@ -164,6 +166,7 @@ fn check<K: Kv>(txn: &Txn<'_, K>, expect: &Expect) -> Result<()> {
         Expect::Version(id, version) => txn.node_if(*id)?.is_some_and(|node| node.version == *version),
         Expect::Name(parent, name, node) => txn.entry(*parent, name)? == *node,
         Expect::Content(id, head) => txn.node_if(*id)?.is_some_and(|node| node.head() == Some(head)),
+        Expect::Alive(id) => txn.is_alive(*id)?,
     };
     if holds { Ok(()) } else { Err(Error::conflict("changed since it was read")) }
 }
@@ -262,6 +265,23 @@ impl<K: Kv> Catalog for KvCatalog<K> {
 
     fn now(&self) -> Cursor {
         self.kv.now()
+    }
+
+    fn queued(&self, number: u64, limit: usize) -> Result<Vec<Queued>> {
+        let after = number.checked_sub(1).map(keys::queued);
+        let pairs = self.kv.scan(keys::QUEUE, after.as_deref(), limit)?;
+        let entry = |(key, value): &(Vec<u8>, Vec<u8>)| {
+            Ok(Queued { number: keys::queue_number(key)?, steps: keys::decode(value)? })
+        };
+        pairs.iter().map(entry).collect()
+    }
+
+    fn queue_state(&self) -> Result<QueueState> {
+        Ok(self.kv.get(keys::QUEUE_STATE)?.map(|bytes| keys::decode(&bytes)).transpose()?.unwrap_or_default())
+    }
+
+    fn is_queued(&self, node: NodeId) -> Result<bool> {
+        Ok(self.kv.get(&keys::mark_node(node))?.is_some())
     }
 
     fn counts(&self) -> Counts {

@@ -37,9 +37,21 @@ impl<K: Kv> Txn<'_, K> {
                 Ok(())
             }
             Op::Undelete { node, to } => self.undelete(node, to),
+            Op::Revive { node, to } => match self.node(node)?.nlink {
+                0 => self.undelete(node, to),
+                _ => Ok(()),
+            },
             Op::Adopt { node, is_new } => self.adopt(*node, is_new).map(drop),
             Op::AdoptGone { node } => self.adopt_gone(node),
             Op::AdoptName { parent, name, node } => self.adopt_name(parent, name, node.map(|node| *node)),
+            Op::Here(op) => self.carry_out_here(*op),
+            Op::Sent { before } => self.sent(before),
+            Op::Answered { before } => self.answered(before),
+            Op::Restate { number, steps, moved, redirected } => {
+                self.restate(number, steps)?;
+                moved.map_or(Ok(()), |(node, from, to)| self.move_queued(number, node, from, to))?;
+                redirected.map_or(Ok(()), |(from, to)| self.redirect_queued(number, from, to))
+            }
             Op::PurgeHistory { limit, .. } => self.purge(expired, limit),
         }
     }
@@ -119,6 +131,7 @@ impl<K: Kv> Txn<'_, K> {
             return Ok(());
         }
         if node.draft {
+            self.unmark_name(&(parent, name))?;
             return self.forget(&node);
         }
         node.nlink = 0;
@@ -130,7 +143,12 @@ impl<K: Kv> Txn<'_, K> {
         Ok(())
     }
 
-    fn rename(&mut self, from: (NodeId, Name), to: (NodeId, Name), replace: Replace) -> Result<()> {
+    pub(super) fn rename(
+        &mut self,
+        from: (NodeId, Name),
+        to: (NodeId, Name),
+        replace: Replace,
+    ) -> Result<()> {
         self.folder(from.0)?;
         self.folder(to.0)?;
         let node = self.named(from.0, &from.1)?;

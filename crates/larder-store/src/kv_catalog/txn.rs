@@ -66,6 +66,21 @@ impl<'a, K: Kv> Txn<'a, K> {
         Ok(node)
     }
 
+    /// Says whether the node is in the tree. Of one that has several names, or had, that is believed.
+    pub(super) fn is_alive(&self, id: NodeId) -> Result<bool> {
+        let mut at = id;
+        loop {
+            let Some(node) = self.node_if(at)?.filter(|node| node.nlink > 0 && !node.draft) else {
+                return Ok(false);
+            };
+            let has_others = node.name.is_none() || (!node.is_folder() && node.nlink > 1);
+            if at == NodeId::ROOT || has_others {
+                return Ok(true);
+            }
+            at = node.parent;
+        }
+    }
+
     pub(super) fn entry(&self, parent: NodeId, name: &Name) -> Result<Option<NodeId>> {
         self.read(&keys::entry(parent, name))?.map(|id| keys::decode_id(&id)).transpose()
     }

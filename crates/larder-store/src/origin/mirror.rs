@@ -5,9 +5,11 @@
 
 use super::asking::Asking;
 use super::known::Known;
-use super::{Feed, News, Origin};
+use super::outbox::Ids;
+use super::{Feed, Origin};
 use crate::catalog::{
-    Catalog, Change, Commit, Committed, Counts, Cursor, Deleted, Listed, OldVersion, Table,
+    Catalog, Change, Commit, Committed, Counts, Cursor, Deleted, Listed, OldVersion, QueueState, Queued,
+    Table,
 };
 use crate::wire::Described;
 use crate::{Durability, Op};
@@ -26,13 +28,17 @@ pub type Hear = Box<dyn Fn(&[Change]) + Send + Sync>;
 
 /// A catalog over another that keeps it and the server that tells it.
 pub struct Mirror {
-    kept: Arc<dyn Catalog>,
-    origin: Arc<dyn Origin>,
-    now: fn() -> Timestamp,
-    asking: Asking,
-    /// One at a time changes what is kept.
-    keeping: Mutex<()>,
+    pub(super) kept: Arc<dyn Catalog>,
+    pub(super) origin: Arc<dyn Origin>,
+    pub(super) now: fn() -> Timestamp,
+    pub(super) asking: Asking,
+    /// One at a time tells the server of changes, or hears of some.
+    pub(super) exchange: Mutex<()>,
+    /// One at a time keeps what the server tells.
+    pub(super) keeping: Mutex<()>,
     hear: OnceLock<Hear>,
+    ids: Option<Ids>,
+    pub(super) rung: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Mirror {
@@ -41,13 +47,16 @@ impl Mirror {
     /// # Errors
     /// Those of the server, the first time.
     pub fn open(kept: Arc<dyn Catalog>, origin: Arc<dyn Origin>, now: fn() -> Timestamp) -> Result<Self> {
-        let mirror = Self {
+        let mut mirror = Self {
             kept,
             origin,
             now,
             asking: Asking::default(),
+            exchange: Mutex::new(()),
             keeping: Mutex::new(()),
             hear: OnceLock::new(),
+            ids: None,
+            rung: OnceLock::new(),
         };
         if mirror.kept.record(Table::Mirror, CURSOR)?.is_none() {
             let project = mirror.origin.project()?;
@@ -56,7 +65,20 @@ impl Mirror {
             }
             mirror.keep(vec![adopt(project.root), cursor_record(&project.cursor)])?;
         }
+        mirror.ids = mirror.take_ids()?;
         Ok(mirror)
+    }
+
+    pub(super) fn ids(&self) -> Option<&Ids> {
+        self.ids.as_ref()
+    }
+
+    /// Asks for what is in a folder, where that is not known.
+    pub(super) fn look_into(&self, (parent, name): (NodeId, &Name)) -> Result<()> {
+        match self.kept.lookup(parent, name) {
+            Ok(node) if node.is_folder() => self.list(node.id, None, 1).map(drop),
+            _ => Ok(()),
+        }
     }
 
     /// Has `hear` told from now on, on the thread of whoever asked; it must not wait for that.
@@ -72,30 +94,17 @@ impl Mirror {
         Ok(Cursor(self.kept.record(Table::Mirror, CURSOR)?.unwrap_or_default()))
     }
 
-    /// Makes operations of what the feed says, for [`Mirror::follow`] to commit.
-    fn news(&self, feed: Feed) -> Vec<Op> {
-        let mut ops = Vec::with_capacity(feed.news.len() + 1);
-        for news in feed.news {
-            match news {
-                News::Name { parent, name, node } => ops.push(Op::AdoptName { parent, name, node }),
-                News::Node(node) => ops.push(Op::Adopt { node, is_new: false }),
-                News::Gone(node) => ops.push(Op::AdoptGone { node }),
-            }
-        }
-        ops.push(cursor_record(&feed.cursor));
-        ops
-    }
-
     /// Takes over up to `limit` changes of the server's; says whether there are more. `commit` commits them and tells whoever
     /// has seen what was before.
     ///
     /// # Errors
     /// `Conflict` where the feed does not reach back so far ([`Mirror::compare`] helps); those of the server and of `commit`.
     pub fn follow(&self, limit: usize, commit: impl FnOnce(Vec<Op>) -> Result<()>) -> Result<bool> {
-        let feed = self.origin.changes(&self.cursor()?, limit)?;
-        let more = feed.more;
+        let _turn = self.exchange.lock();
+        let Feed { news, cursor, more } = self.origin.changes(&self.cursor()?, limit)?;
         let _keeping = self.keeping.lock();
-        let ops = self.news(feed);
+        let mut ops: Vec<Op> = news.into_iter().map(Op::from).collect();
+        ops.push(cursor_record(&cursor));
         self.asking.heard(&ops);
         commit(ops)?;
         Ok(more)
@@ -121,6 +130,10 @@ impl Mirror {
             let ops = match self.more_entries(folder, &known) {
                 // It is gone, and its name with it where that was.
                 Err(error) if matches!(error.kind(), Kind::NotFound | Kind::NotADirectory) => {
+                    if self.kept.is_queued(folder)? {
+                        // It was made here, or changed: what comes of that is told in due course.
+                        return Ok(());
+                    }
                     vec![record(&folder.0.to_be_bytes(), None)]
                 }
                 ops => ops?,
@@ -226,6 +239,9 @@ fn is_own(op: &Op) -> bool {
             | Op::Adopt { .. }
             | Op::AdoptName { .. }
             | Op::AdoptGone { .. }
+            | Op::Sent { .. }
+            | Op::Answered { .. }
+            | Op::Restate { .. }
             | Op::PurgeHistory { .. }
     )
 }
@@ -294,7 +310,7 @@ impl Catalog for Mirror {
     }
 
     fn new_id(&self) -> NodeId {
-        self.kept.new_id()
+        self.id_for_new()
     }
 
     fn commit(&self, commit: Commit) -> Result<Committed> {
@@ -303,10 +319,14 @@ impl Catalog for Mirror {
         if ops.is_empty() {
             return Ok(Committed::default());
         }
-        if !ops.iter().all(is_own) {
-            return Err(Error::io("this mount", std::io::Error::from(rustix::io::Errno::ROFS)));
+        if ops.iter().all(is_own) {
+            return self.kept.commit(Commit { ops, ..commit });
         }
-        self.kept.commit(Commit { ops, ..commit })
+        let committed = self.kept.commit(Commit { ops: self.here(ops)?, ..commit })?;
+        if let Some(ring) = self.rung.get() {
+            ring();
+        }
+        Ok(committed)
     }
 
     fn versions(&self, node: NodeId) -> Result<Vec<OldVersion>> {
@@ -323,6 +343,18 @@ impl Catalog for Mirror {
 
     fn now(&self) -> Cursor {
         self.kept.now()
+    }
+
+    fn queued(&self, number: u64, limit: usize) -> Result<Vec<Queued>> {
+        self.kept.queued(number, limit)
+    }
+
+    fn queue_state(&self) -> Result<QueueState> {
+        self.kept.queue_state()
+    }
+
+    fn is_queued(&self, node: NodeId) -> Result<bool> {
+        self.kept.is_queued(node)
     }
 
     fn counts(&self) -> Counts {

@@ -7,13 +7,16 @@ mod connection;
 mod http;
 mod known;
 mod mirror;
+mod outbox;
 mod pushing;
+mod resolve;
 mod tls;
 
 pub use connection::{Connection, Credentials};
 pub use http::HttpOrigin;
 pub(crate) use mirror::CURSOR;
 pub use mirror::{Hear, Mirror};
+pub use outbox::Answer;
 
 use crate::catalog::{Cursor, Entry};
 use crate::wire::Described;

@@ -1,10 +1,11 @@
 //! A mirror shows what the server has, whatever changes there, and asks no more than it must.
 
+mod devices;
 mod histories;
 mod server;
 
-use larder_core::{Content, Kind, Name, NodeId, NodeKind, Result, Timestamp};
-use larder_store::catalog::{Attrs, NewNode, Replace, Unlink};
+use larder_core::{Kind, Name, NodeId, NodeKind, Result, Timestamp};
+use larder_store::catalog::{Attrs, Replace, Unlink};
 use larder_store::memory::MemoryKv;
 use larder_store::origin::Mirror;
 use larder_store::wire::Described;
@@ -290,25 +291,4 @@ fn a_feed_that_does_not_reach_back_is_made_up_for() {
     assert!(changes.contains(&Change::Unnamed { parent: folder, name: name("old"), node: old }));
     assert_eq!(tree(&mirror), tree(&server.catalog));
     assert_eq!(follow(&mirror, &kept), []);
-}
-
-#[test]
-fn nothing_is_written_through_a_mirror() {
-    let server = Server::new();
-    let (mirror, _) = mirror_of(&server);
-    let node = Box::new(NewNode {
-        id: mirror.new_id(),
-        kind: NodeKind::Folder,
-        mode: 0o755,
-        uid: 0,
-        gid: 0,
-        content: Content::None,
-        mtime: None,
-        draft: false,
-    });
-    let ops = vec![Op::Create { parent: ROOT, name: name("new"), node }];
-    let (expect, durability) = (vec![], Durability::Process);
-    let error = mirror.commit(Commit { at: Timestamp(1), op_id: None, expect, ops, durability });
-    assert_eq!(error.expect_err("read-only").kind(), Kind::Denied);
-    assert_eq!(tree(&mirror), BTreeMap::new());
 }

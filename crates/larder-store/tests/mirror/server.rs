@@ -2,7 +2,7 @@
 
 use crate::{ROOT, name};
 use larder_core::{ChunkId, Content, Error, Kind, Name, NodeId, NodeKind, Result, Timestamp};
-use larder_store::catalog::{Cursor, Entry, NewNode};
+use larder_store::catalog::{Cursor, Entry, NewNode, Step};
 use larder_store::memory::MemoryKv;
 use larder_store::origin::{Feed, News, Origin, Page, Project, Pushed, Refused, Role};
 use larder_store::wire::Described;
@@ -27,6 +27,8 @@ pub struct Server {
     /// The feed reaches back no further than this.
     pub forgotten: Mutex<Option<Cursor>>,
     ranges: AtomicU32,
+    /// Every node that was ever made by a device.
+    pub made: Mutex<Vec<NodeId>>,
 }
 
 impl Server {
@@ -40,6 +42,7 @@ impl Server {
             meanwhile: Mutex::default(),
             forgotten: Mutex::default(),
             ranges: AtomicU32::new(0),
+            made: Mutex::default(),
         })
     }
 
@@ -82,20 +85,34 @@ impl Server {
     }
 
     fn carry_out(&self, entry: Entry) -> Result<()> {
-        let (mut expect, mut ops) = (Vec::new(), Vec::new());
-        for step in entry.steps {
-            let (more_expect, more_ops) = step.carried_out();
-            expect.extend(more_expect);
-            ops.extend(more_ops);
+        for step in &entry.steps {
+            if let Step::Create { node, .. } = step {
+                self.made.lock().push(node.node.id);
+            }
         }
         let at = Timestamp(self.time.fetch_add(1, Ordering::Relaxed) as i64 + 1);
         let (op_id, durability) = (Some(entry.op_id), Durability::Process);
+        let (expect, ops) = entry.carried_out();
         self.catalog.commit(Commit { at, op_id, expect, ops, durability }).map(drop)
+    }
+
+    /// Says whether neither it nor a folder above it is deleted.
+    fn is_alive(&self, mut id: NodeId) -> bool {
+        while id != ROOT {
+            match self.catalog.node(id) {
+                Ok(node) if !node.is_folder() && (node.nlink > 1 || node.name.is_none()) => {
+                    return node.nlink > 0;
+                }
+                Ok(node) if node.nlink > 0 => id = node.parent,
+                Ok(_) | Err(_) => return false,
+            }
+        }
+        true
     }
 
     fn news_of(&self, id: NodeId) -> News {
         match self.described(id) {
-            Ok(node) if node.node.nlink > 0 => News::Node(Box::new(node)),
+            Ok(node) if self.is_alive(id) => News::Node(Box::new(node)),
             _ => News::Gone(id),
         }
     }

@@ -1,0 +1,24 @@
+//! What was changed on a device and not told its server yet.
+
+use super::Step;
+use serde::{Deserialize, Serialize};
+
+/// An entry of the queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queued {
+    /// Its place; later ones have greater numbers.
+    pub number: u64,
+    /// What the server is told, in one piece.
+    pub steps: Vec<Step>,
+}
+
+/// How long a queue is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueState {
+    /// Entries in it.
+    pub len: u64,
+    /// The number that the next one gets.
+    pub next: u64,
+    /// Entries below this may have reached the server, and stay as they are.
+    pub sent: u64,
+}

@@ -1,0 +1,169 @@
+//! Entries of the queue that come to say something else: joined with a later change, or changed where the server refused.
+
+use super::keys;
+use super::txn::Txn;
+use crate::catalog::{Queued, Replace, Spot, Step};
+use crate::kv::Kv;
+use larder_core::{Content, Error, NodeId, Result};
+
+impl<K: Kv> Txn<'_, K> {
+    /// Has an entry say something else; without steps it goes.
+    pub(super) fn restate(&mut self, number: u64, steps: Vec<Step>) -> Result<()> {
+        let entry = self.queued(number)?.ok_or_else(|| Error::not_found(format!("entry {number}")))?;
+        if steps.is_empty() {
+            return self.dequeue(entry);
+        }
+        // First marked, so that nothing common to both is let go meanwhile.
+        self.mark_all(&steps, number)?;
+        self.unmark_all(&entry.steps)?;
+        self.write(keys::queued(number), Some(keys::encode(&steps)));
+        // A copy that keeps what was written here beside what is there is seen here at once.
+        for step in steps {
+            let Step::Create { at, node } = &step else { continue };
+            if self.node_if(node.node.id)?.is_none() && self.is_alive(at.0)? {
+                step.carried_out()
+                    .1
+                    .into_iter()
+                    .try_for_each(|op| self.carry_out(op, &Default::default()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Entries behind `number`, in their order.
+    fn behind(&self, number: u64) -> Result<Vec<Queued>> {
+        let mut keys = self.keys_below(keys::QUEUE, usize::MAX)?;
+        keys.sort_unstable();
+        let mut entries = Vec::new();
+        for key in keys {
+            let at = keys::queue_number(&key)?;
+            if at > number {
+                entries.extend(self.queued(at)?);
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Node `node` is `to` instead of `from` at the server: later entries that mean it say so, and here it gets that name
+    /// too, unless it has left the old one since. What takes its place then has that place there.
+    pub(super) fn move_queued(&mut self, number: u64, node: NodeId, from: Spot, to: Spot) -> Result<()> {
+        let mut holder = Some(node);
+        for Queued { number, mut steps } in self.behind(number)? {
+            let Some(mut node) = holder else { return Ok(()) };
+            let before = steps.clone();
+            for step in &mut steps {
+                match meant(step, node, &from, &to) {
+                    Meant::Same => {}
+                    Meant::Left => holder = None,
+                    Meant::Taken(by) => {
+                        node = by;
+                        holder = Some(by);
+                    }
+                }
+            }
+            if steps != before {
+                self.restate(number, steps)?;
+            }
+        }
+        // In a folder that is gone here, what the server tells makes it right.
+        if let Some(node) = holder
+            && self.entry(from.0, &from.1)? == Some(node)
+            && self.is_alive(from.0)?
+        {
+            self.rename(from, to, Replace::Nothing)?;
+        }
+        Ok(())
+    }
+
+    /// Later contents of file `from` are those of file `to`.
+    pub(super) fn redirect_queued(&mut self, number: u64, from: NodeId, to: NodeId) -> Result<()> {
+        for Queued { number, mut steps } in self.behind(number)? {
+            let before = steps.clone();
+            for step in &mut steps {
+                if let Step::Content { node, was, .. } = step
+                    && *node == from
+                {
+                    (*node, *was) = (to, None);
+                }
+            }
+            if steps != before {
+                self.restate(number, steps)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What became of a name that a node had.
+enum Meant {
+    /// The node has it.
+    Same,
+    /// Nothing has it.
+    Left,
+    /// Another node has it.
+    Taken(NodeId),
+}
+
+/// Has a step that means `id` by the name `from` say `to`; says what has that name then.
+fn meant(step: &mut Step, id: NodeId, from: &Spot, to: &Spot) -> Meant {
+    match step {
+        Step::Unlink { at, node, .. } if *node == id && at == from => *at = to.clone(),
+        Step::Rename { node, from: old, .. } if *node == id && old == from => *old = to.clone(),
+        Step::Rename { node, to: new, over: Some((over, _)), .. } if *over == id && new == from => {
+            *new = to.clone();
+            return Meant::Taken(*node);
+        }
+        Step::Exchange { a, b } => {
+            let ends = [(&*a, &*b), (&*b, &*a)];
+            let taken = ends.iter().find(|(one, _)| (&one.0, one.1) == (from, id)).map(|(_, other)| other.1);
+            for end in [a, b] {
+                if (&end.0, end.1) == (from, id) {
+                    end.0 = to.clone();
+                }
+            }
+            return taken.map_or(Meant::Same, Meant::Taken);
+        }
+        _ => return Meant::Same,
+    }
+    Meant::Left
+}
+
+/// Has `step` say what `more` says too, where one step can.
+pub(super) fn joined(step: &mut Step, more: &Step) -> bool {
+    match (step, more) {
+        (Step::Content { head, mtime, .. }, Step::Content { head: now, mtime: then, .. }) => {
+            (*head, *mtime) = (now.clone(), *then);
+            true
+        }
+        (Step::Create { node, .. }, Step::Content { head, mtime, .. }) => {
+            node.node.content = Content::File(head.clone());
+            node.node.mtime = *mtime;
+            true
+        }
+        (Step::Create { node, .. }, Step::Attrs { attrs, .. }) => {
+            let node = &mut node.node;
+            node.mode = attrs.mode.unwrap_or(node.mode);
+            node.uid = attrs.uid.unwrap_or(node.uid);
+            node.gid = attrs.gid.unwrap_or(node.gid);
+            node.atime = attrs.atime.unwrap_or(node.atime);
+            node.mtime = attrs.mtime.unwrap_or(node.mtime);
+            node.btime = attrs.btime.unwrap_or(node.btime);
+            true
+        }
+        (Step::Attrs { attrs, .. }, Step::Attrs { attrs: more, .. }) => {
+            attrs.mode = more.mode.or(attrs.mode);
+            attrs.uid = more.uid.or(attrs.uid);
+            attrs.gid = more.gid.or(attrs.gid);
+            attrs.atime = more.atime.or(attrs.atime);
+            attrs.mtime = more.mtime.or(attrs.mtime);
+            attrs.btime = more.btime.or(attrs.btime);
+            true
+        }
+        (Step::Create { node, .. }, Step::Xattr { name, value, .. }) => {
+            node.xattrs.retain(|(kept, _)| kept != name);
+            node.xattrs.extend(value.clone().map(|value| (name.clone(), value)));
+            true
+        }
+        _ => false,
+    }
+}

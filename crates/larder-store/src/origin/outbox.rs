@@ -1,0 +1,193 @@
+//! Changes made here: numbers for new nodes, and the queue of what the server has not heard of.
+
+use super::mirror::Mirror;
+use super::{News, Pushed, RANGE_BITS, Refused};
+use crate::catalog::{Commit, Durability, Entry, Op, QueueState, Queued, Replace, Table, Unlink};
+use larder_core::{Error, Kind, NodeId, OpId, Result};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Key of the range of ids in [`Table::Pushing`].
+const RANGE: &[u8] = b"range";
+/// The bits of an id below the block that one opening of the mirror takes: 268 million new nodes, and 4096 openings of a
+/// range. What an opening did not use is gone: an id is never given twice.
+const BLOCK_BITS: u32 = 28;
+
+/// Ids for nodes that are made here.
+pub(super) struct Ids {
+    /// The range that the first operation ids were made of; they tell the queues of two devices apart.
+    queue: u32,
+    next: AtomicU64,
+    end: u64,
+}
+
+impl Ids {
+    fn next(&self) -> NodeId {
+        NodeId(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn has(&self, id: NodeId) -> bool {
+        id.0 < self.end
+    }
+}
+
+/// What became of a push.
+#[derive(Debug)]
+pub struct Answer {
+    /// So many entries are carried out.
+    pub done: usize,
+    /// Why the next one is not, and what is there now of everything that was touched.
+    pub refused: Option<(Refused, Vec<News>)>,
+}
+
+impl Mirror {
+    /// Takes a block of ids; nothing where the device may not write.
+    pub(super) fn take_ids(&self) -> Result<Option<Ids>> {
+        let record = self.kept.record(Table::Pushing, RANGE)?;
+        let (queue, mut range, mut block) = match record.as_deref().map(decode) {
+            Some(taken) => taken.ok_or_else(|| Error::corrupt("record of the range of ids"))?,
+            None => match self.origin.range() {
+                Ok(range) => (range, range, 0),
+                Err(error) if error.kind() == Kind::Denied => return Ok(None),
+                Err(error) => return Err(error),
+            },
+        };
+        if block >> (RANGE_BITS - BLOCK_BITS) != 0 {
+            (range, block) = (self.origin.range()?, 0);
+        }
+        let first = (u64::from(range) << RANGE_BITS) | (u64::from(block) << BLOCK_BITS);
+        let value = [queue, range, block + 1].iter().flat_map(|number| number.to_be_bytes()).collect();
+        self.run(
+            vec![Op::SetRecord { table: Table::Pushing, key: RANGE.to_vec(), value: Some(value) }],
+            true,
+        )?;
+        Ok(Some(Ids { queue, next: AtomicU64::new(first), end: first + (1 << BLOCK_BITS) }))
+    }
+
+    /// Says whether changes can be made here.
+    pub fn is_writable(&self) -> bool {
+        self.ids().is_some()
+    }
+
+    pub(super) fn id_for_new(&self) -> NodeId {
+        self.ids().map_or(NodeId(0), Ids::next)
+    }
+
+    /// Has `ring` told that something was queued, on the thread of whoever did it.
+    pub fn ring(&self, ring: Box<dyn Fn() + Send + Sync>) {
+        self.rung.get_or_init(|| ring);
+    }
+
+    /// Checks `ops` and makes them ops that are carried out here and queued.
+    pub(super) fn here(&self, ops: Vec<Op>) -> Result<Vec<Op>> {
+        let Some(ids) = self.ids() else {
+            return Err(Error::io("this mount", std::io::Error::from(rustix::io::Errno::ROFS)));
+        };
+        for op in &ops {
+            match op {
+                Op::Create { node, .. } if !ids.has(node.id) => {
+                    return Err(Error::new(
+                        Kind::NoSpace,
+                        "this mount has made too many files: mount it again",
+                    ));
+                }
+                // What is in a folder that nobody has looked into is not known here.
+                Op::Unlink { parent, name, what: Unlink::EmptyFolder } => self.look_into((*parent, name))?,
+                Op::Rename { to, replace: Replace::Posix, .. } => self.look_into((to.0, &to.1))?,
+                _ => {}
+            }
+        }
+        Ok(ops.into_iter().map(|op| Op::Here(Box::new(op))).collect())
+    }
+
+    /// Returns up to `limit` entries of the queue.
+    ///
+    /// # Errors
+    /// Those of the index.
+    pub fn queue(&self, limit: usize) -> Result<Vec<Queued>> {
+        self.kept.queued(0, limit)
+    }
+
+    /// Returns how long the queue is.
+    ///
+    /// # Errors
+    /// Those of the index.
+    pub fn queue_len(&self) -> Result<QueueState> {
+        self.kept.queue_state()
+    }
+
+    /// Tells the server of the first entries of the queue, and takes those off that it carried out. `commit` commits what it
+    /// says of them, as for [`Mirror::follow`].
+    ///
+    /// # Errors
+    /// Those of the server, after which nobody knows how many were carried out: telling it again does no harm; those of
+    /// `commit`.
+    pub fn push(&self, entries: &[Queued], commit: impl FnOnce(Vec<Op>) -> Result<()>) -> Result<Answer> {
+        let Some(last) = entries.last() else { return Ok(Answer { done: 0, refused: None }) };
+        // News that was asked for before would be older than the answer.
+        let _turn = self.exchange.lock();
+        self.run(vec![Op::Sent { before: last.number + 1 }], false)?;
+        let Pushed { done, refused, news } = self.origin.push(&self.entries(entries))?;
+        let _keeping = self.keeping.lock();
+        let mut ops = Vec::with_capacity(news.len() + 1);
+        if let Some(last) = entries.get(..done).and_then(|done| done.last()) {
+            ops.push(Op::Answered { before: last.number + 1 });
+        }
+        ops.extend(news.iter().cloned().map(Op::from));
+        self.asking.heard(&ops);
+        commit(ops)?;
+        Ok(Answer { done, refused: refused.map(|why| (why, news)) })
+    }
+
+    fn entries(&self, entries: &[Queued]) -> Vec<Entry> {
+        let queue = self.ids().map_or(0, |ids| ids.queue);
+        let entry = |entry: &Queued| Entry {
+            op_id: OpId((u128::from(queue) << 64) | u128::from(entry.number)),
+            steps: entry.steps.clone(),
+        };
+        entries.iter().map(entry).collect()
+    }
+
+    /// Has the first entry of the queue say something else, and believes what the server told meanwhile of what it does not
+    /// touch any more.
+    ///
+    /// # Errors
+    /// Those of [`Op::Restate`] and of `commit`.
+    pub fn restate(
+        &self,
+        restate: Op,
+        news: Vec<News>,
+        commit: impl FnOnce(Vec<Op>) -> Result<()>,
+    ) -> Result<()> {
+        let _turn = self.exchange.lock();
+        let _keeping = self.keeping.lock();
+        let mut ops = vec![restate];
+        ops.extend(news.into_iter().map(Op::from));
+        self.asking.heard(&ops);
+        commit(ops)
+    }
+
+    fn run(&self, ops: Vec<Op>, is_power: bool) -> Result<()> {
+        let durability = if is_power { Durability::Power } else { Durability::Process };
+        let (at, expect) = ((self.now)(), Vec::new());
+        self.kept.commit(Commit { at, op_id: None, expect, ops, durability }).map(drop)
+    }
+}
+
+impl From<News> for Op {
+    fn from(news: News) -> Op {
+        match news {
+            News::Name { parent, name, node } => Op::AdoptName { parent, name, node },
+            News::Node(node) => Op::Adopt { node, is_new: false },
+            News::Gone(node) => Op::AdoptGone { node },
+        }
+    }
+}
+
+fn decode(bytes: &[u8]) -> Option<(u32, u32, u32)> {
+    let (numbers, rest) = bytes.as_chunks::<4>();
+    let numbers: Vec<u32> = numbers.iter().map(|bytes| u32::from_be_bytes(*bytes)).collect();
+    match numbers[..] {
+        [queue, range, block] if rest.is_empty() => Some((queue, range, block)),
+        _ => None,
+    }
+}
