@@ -143,6 +143,18 @@ pub enum Command {
         #[arg(long)]
         watch: bool,
     },
+    /// Say what was changed in a mount of a server's project and not sent there yet
+    Push {
+        /// The mount, or something in it
+        #[arg(default_value = ".")]
+        path: PathBuf,
+        /// Wait until everything is sent
+        #[arg(long)]
+        wait: bool,
+        /// Wait no longer than so many seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 3600, requires = "wait")]
+        timeout: u64,
+    },
     /// List the versions of a file or folder, deleted ones too
     Versions {
         /// The file, in a mount or in the drive

@@ -234,6 +234,10 @@ impl Asked {
             Command::Status { path: Some(path), .. } => {
                 Asked::about(&path, Look::Fields, |path| Request::Status { path: Some(path) })?
             }
+            Command::Push { path, wait, timeout } => {
+                let wait_ms = if wait { timeout.saturating_mul(1000) } else { 0 };
+                Asked::about(&path, Look::Fields, |_| Request::Push { wait_ms })?
+            }
             Command::Versions { path } => {
                 Asked::about(&path, Look::Versions, |path| Request::Versions { path })?
             }
@@ -289,10 +293,9 @@ impl Asked {
 }
 
 /// Options of a mount whose files a server names: no programs and devices that give it this machine's rights, unless the user
-/// says so. What is written cannot be sent yet.
+/// says so.
 fn of_a_server(options: Vec<String>) -> Vec<String> {
-    let before = ["nosuid", "nodev"].map(String::from);
-    before.into_iter().chain(options).chain(["ro".into()]).collect()
+    ["nosuid", "nodev"].map(String::from).into_iter().chain(options).collect()
 }
 
 /// The password to set, and again if it was made here.
@@ -322,8 +325,8 @@ mod tests {
             let options = of_a_server(options.iter().map(|option| String::from(*option)).collect());
             crate::mounting::parsed(Path::new("/data"), &options).expect("known")
         };
-        let usual = read(&["rw", "allow_other"]);
-        assert!(!usual.suid && !usual.dev && usual.read_only && usual.allow_other);
+        let usual = read(&["allow_other"]);
+        assert!(!usual.suid && !usual.dev && !usual.read_only && usual.allow_other);
         assert!(read(&["suid"]).suid && read(&["dev"]).dev, "whoever mounts may trust the server");
     }
 }

@@ -3,10 +3,10 @@
 use crate::actor;
 use crate::config::StoreSettings;
 use crate::directory::{holds_drive, make_private};
-use crate::origin::Place;
+use crate::origin::{Place, Sync};
 use crate::pace::Maintenance;
 use larder_core::{Error, Result};
-use larder_drive::{Clock, Drive, Follower, Parts, Settings};
+use larder_drive::{Clock, Drive, Parts, Settings};
 use larder_store::KvCatalog;
 use larder_store::log::{self, LogKv, LogStore};
 use std::os::unix::fs::PermissionsExt;
@@ -27,8 +27,8 @@ pub struct Opened {
     /// Whose turn it is to work on the store.
     pub maintenance: Maintenance,
     settings: StoreSettings,
-    /// Keeps a mirror of a server's project right; `None` for a drive of its own.
-    follower: Option<Follower>,
+    /// Keeps a mirror and its server the same; `None` for a drive of its own.
+    sync: Option<Sync>,
 }
 
 impl Opened {
@@ -53,15 +53,15 @@ impl Opened {
             data: Some(data.clone()),
             ..Settings::default()
         };
-        let (drive, follower) = match Place::of(data)? {
+        let (drive, sync) = match Place::of(data)? {
             None => (Drive::open(parts, tuning)?, None),
             Some(place) => {
-                let (drive, follower) = place.open(parts, tuning, settings.reader_deadline)?;
-                (drive, Some(follower))
+                let (drive, sync) = place.open(parts, tuning, settings.reader_deadline)?;
+                (drive, Some(sync))
             }
         };
         let (maintenance, settings) = (Maintenance::default(), settings.clone());
-        Ok(Self { drive, store, catalog, maintenance, settings, follower })
+        Ok(Self { drive, store, catalog, maintenance, settings, sync })
     }
 
     /// Opens a drive that is there.
@@ -81,10 +81,21 @@ impl Opened {
         &self.settings.data
     }
 
+    /// The options that a mount of it gets: read-only where its server lets this device write nothing.
+    pub fn mount_options(&self, options: &[String]) -> Vec<String> {
+        let read_only = self.sync.as_ref().is_some_and(|sync| !sync.is_writable());
+        options.iter().cloned().chain(read_only.then(|| "ro".into())).collect()
+    }
+
+    /// What keeps a mirror and its server the same; `None` for a drive of its own.
+    pub fn sync(&self) -> Option<&Sync> {
+        self.sync.as_ref()
+    }
+
     /// Ends what waits for a server, before mounts end.
     pub fn let_go(&self) {
-        if let Some(follower) = &self.follower {
-            follower.end();
+        if let Some(sync) = &self.sync {
+            sync.end();
             self.drive.stop_fetching();
         }
     }

@@ -11,6 +11,7 @@ use larder_drive::{Drive, VersionEntry, Which};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a server has besides the drive.
 pub struct Serving {
@@ -63,6 +64,7 @@ impl Operator {
         match request {
             Request::Status { path: None } => self.status(),
             Request::Status { path: Some(path) } => self.status_of(&DrivePath::parse(path)?),
+            Request::Push { wait_ms } => self.push(Duration::from_millis(wait_ms)),
             Request::Versions { path } => self.versions(&DrivePath::parse(path)?),
             Request::Restore { path, version, at_ns } => {
                 self.restore(&DrivePath::parse(path)?, version, at_ns)
@@ -114,8 +116,32 @@ impl Operator {
             "used_bytes": usage.used_bytes,
             "available_bytes": usage.available_bytes,
             "nodes": usage.nodes,
+            "not_sent": self.not_sent()?,
             "limits": self.limits_shown()?,
         }))
+    }
+
+    /// What waits to be sent to the server of a mirror.
+    fn not_sent(&self) -> Result<Option<Value>> {
+        let Some(sync) = self.opened.sync() else { return Ok(None) };
+        let status = sync.pusher.status()?;
+        Ok(Some(json!({
+            "changes": status.entries,
+            "trouble": status.trouble,
+            "sent_bytes": status.sent_bytes,
+            "conflicts": status.resolved,
+        })))
+    }
+
+    fn push(&self, wait: Duration) -> Result<Value> {
+        let sync =
+            self.opened.sync().ok_or_else(|| Error::invalid("this is no mount of a server's project"))?;
+        if !wait.is_zero() && !sync.pusher.wait(wait)? {
+            let status = sync.pusher.status()?;
+            let why = status.trouble.unwrap_or_else(|| "there was not time enough".into());
+            return Err(Error::unavailable(format!("{} changes are not sent: {why}", status.entries)));
+        }
+        Ok(self.not_sent()?.unwrap_or_default())
     }
 
     fn status_of(&self, path: &DrivePath) -> Result<Value> {
@@ -180,7 +206,7 @@ impl Operator {
     fn mount(&self, source: PathBuf, dir: PathBuf, options: &[String]) -> Result<Value> {
         let alone = || Error::unsupported("a mount needs a process that stays");
         let mounts = self.mounts().ok_or_else(alone)?;
-        mounts.add(&self.opened.drive, &source, &dir, options)?;
+        mounts.add(&self.opened.drive, &source, &dir, &self.opened.mount_options(options))?;
         Ok(json!({ "dir": dir }))
     }
 }

@@ -1,11 +1,11 @@
 //! A remote project on this device: its address, its data directory, and what is put together to show it.
 
-use crate::actor;
 use crate::config::data_directory;
 use crate::directory::{holds_drive, make_private};
 use crate::login::{Server, file_name, server_of};
+use crate::{actor, time};
 use larder_core::{Error, Result};
-use larder_drive::{Clock, Drive, Fetch, Follower, Parts, Settings};
+use larder_drive::{Clock, Drive, Fetch, Follower, Label, Parts, Pusher, Settings};
 use larder_store::origin::{Mirror, Origin};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -90,15 +90,41 @@ impl Place {
     ///
     /// # Errors
     /// `Denied` where this machine is no device of the server; the first time those of reaching it.
-    pub fn open(&self, parts: Parts, tuning: Settings, deadline: Duration) -> Result<(Arc<Drive>, Follower)> {
-        let origin: Arc<dyn Origin> = Arc::new(Server::load(&self.server)?.origin(&self.project)?);
+    pub fn open(&self, parts: Parts, tuning: Settings, deadline: Duration) -> Result<(Arc<Drive>, Sync)> {
+        let server = Server::load(&self.server)?;
+        let origin: Arc<dyn Origin> = Arc::new(server.origin(&self.project)?);
         let now = || Clock::system().now();
         let mirror = Arc::new(Mirror::open(parts.catalog.clone(), origin.clone(), now)?);
         let fetch = Fetch::start(origin.clone(), parts.chunks.clone(), deadline)?;
         let parts = Parts { catalog: mirror.clone(), ..parts };
         let drive = Drive::open_remote(parts, tuning, fetch)?;
-        let follower = Follower::start(drive.clone(), mirror, origin, actor::server())?;
-        Ok((drive, follower))
+        let device = server.device;
+        let label: Label = Box::new(move |at| format!("conflict from {device}, {}", time::day(at)));
+        let actor = actor::server();
+        let follower = Follower::start(drive.clone(), mirror.clone(), origin.clone(), actor.clone())?;
+        let pusher = Pusher::start(drive.clone(), mirror.clone(), origin, actor, label)?;
+        Ok((drive, Sync { mirror, follower, pusher }))
+    }
+}
+
+/// What keeps a mirror and its server the same.
+pub struct Sync {
+    mirror: Arc<Mirror>,
+    follower: Follower,
+    /// Tells the server of changes.
+    pub pusher: Pusher,
+}
+
+impl Sync {
+    /// Says whether changes can be made on this device.
+    pub fn is_writable(&self) -> bool {
+        self.mirror.is_writable()
+    }
+
+    /// Ends both directions.
+    pub fn end(&self) {
+        self.follower.end();
+        self.pusher.end();
     }
 }
 

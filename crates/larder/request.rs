@@ -17,6 +17,11 @@ pub enum Request {
         /// A path of the drive, as bytes.
         path: Option<Vec<u8>>,
     },
+    /// What is not sent to the server yet.
+    Push {
+        /// Wait so long for that to be nothing.
+        wait_ms: u64,
+    },
     /// The versions of a path.
     Versions {
         /// A path of the drive.

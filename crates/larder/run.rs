@@ -103,10 +103,11 @@ async fn serve(plan: Plan) -> Result<()> {
     };
     let mounts = Mounts::default();
     if let Some(mount) = &plan.mount {
-        match mounts.add(&opened.drive, &mount.source, &mount.dir, &mount.options) {
+        let options = opened.mount_options(&mount.options);
+        match mounts.add(&opened.drive, &mount.source, &mount.dir, &options) {
             Ok(()) => {
                 ready.mount = Some(mount.dir.clone());
-                ready.is_read_only = mount.options.iter().any(|option| option == "ro");
+                ready.is_read_only = options.iter().any(|option| option == "ro");
             }
             Err(error) if mount.optional && error.kind() == Kind::Unsupported => {
                 ready.no_mount = Some(error.to_string());

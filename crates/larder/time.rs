@@ -14,6 +14,15 @@ pub fn rfc3339(at: Timestamp) -> String {
     second.map_or_else(|_| format!("@{}", at.secs()), |second| second.to_string())
 }
 
+/// Writes the day of `at` in this machine's zone: 2026-11-20.
+pub fn day(at: Timestamp) -> String {
+    let second = jiff::Timestamp::from_second(at.secs());
+    second.map_or_else(
+        |_| format!("@{}", at.secs()),
+        |second| second.to_zoned(TimeZone::system()).date().to_string(),
+    )
+}
+
 /// Writes an RFC 3339 time in this machine's zone; what is none stays as it is.
 pub fn local(text: &str) -> String {
     match text.parse::<jiff::Timestamp>() {

@@ -217,7 +217,8 @@ impl Filesystem for Adapter {
     }
 
     fn flush(&self, _: &Request, _: INodeNo, fh: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        empty(reply, self.run("flush", |view| view.flush(fh.0)));
+        // What is published may have to be put together with what is not here.
+        self.reads(move |adapter| empty(reply, adapter.run("flush", |view| view.flush(fh.0))));
     }
 
     fn release(
@@ -230,11 +231,11 @@ impl Filesystem for Adapter {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        empty(reply, self.run("release", |view| view.release(ino.0, fh.0)));
+        self.reads(move |adapter| empty(reply, adapter.run("release", |view| view.release(ino.0, fh.0))));
     }
 
     fn fsync(&self, _: &Request, _: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        empty(reply, self.run("fsync", |view| view.fsync(fh.0, datasync)));
+        self.reads(move |adapter| empty(reply, adapter.run("fsync", |view| view.fsync(fh.0, datasync))));
     }
 
     fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
@@ -312,7 +313,9 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        empty(reply, self.run("fallocate", |view| view.allocate(fh.0, (offset, length), mode)));
+        self.reads(move |adapter| {
+            empty(reply, adapter.run("fallocate", |view| view.allocate(fh.0, (offset, length), mode)));
+        });
     }
 
     fn lseek(&self, _: &Request, _: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
