@@ -136,9 +136,9 @@ impl Drop for Pusher {
 
 impl Shared {
     fn run(&self) {
-        let (mut pause, mut refusals, mut in_doubt) = (PAUSE, 0, false);
+        let (mut pause, mut refusals) = (PAUSE, 0);
         loop {
-            match self.step(&mut refusals, &mut in_doubt) {
+            match self.step(&mut refusals) {
                 Ok(true) => {
                     pause = PAUSE;
                     self.state.lock().status.trouble = None;
@@ -194,12 +194,11 @@ impl Shared {
     }
 
     /// Tells the server of the first entries; false where there are none.
-    fn step(&self, refusals: &mut u32, in_doubt: &mut bool) -> Result<bool> {
+    fn step(&self, refusals: &mut u32) -> Result<bool> {
         let entries = self.batch()?;
         if entries.is_empty() {
-            if std::mem::take(in_doubt) {
-                // After what was refused, nothing that was believed is left unchecked.
-                self.mirror.compare(|ops| self.commit(ops)).inspect_err(|_| *in_doubt = true)?;
+            if self.mirror.queue_len()?.in_doubt {
+                self.mirror.compare(|ops| self.commit(ops))?;
             }
             return Ok(false);
         }
@@ -221,7 +220,6 @@ impl Shared {
                     return Err(error);
                 };
                 tracing::info!(%error, ?instead, "somebody else was first");
-                *in_doubt = true;
                 self.mirror.restate(instead, news, |ops| self.commit(ops))?;
                 self.state.lock().status.resolved += 1;
                 Ok(true)

@@ -264,7 +264,7 @@ pub enum Op {
         /// What it names.
         node: Option<Box<Described>>,
     },
-    /// Carries out a change that was made on this device, and queues it for the server. Only a mirror does this and the three
+    /// Carries out a change that was made on this device, and queues it for the server. Only a mirror does this and the four
     /// below.
     Here(Box<Op>),
     /// Notes that entries of the queue below this may have reached the server.
@@ -287,7 +287,11 @@ pub enum Op {
         moved: Option<(NodeId, Spot, Spot)>,
         /// Later contents of one file are those of another.
         redirected: Option<(NodeId, NodeId)>,
+        /// A folder that was made here is one that the server has: what is in it is in that one.
+        merged: Option<(NodeId, Box<Described>)>,
     },
+    /// Notes that everything was compared with the server, if the queue is empty.
+    Compared,
     /// Drops history that ended before `before`: old versions, and deleted nodes with all they hold.
     /// Only the collection calls this, before it marks.
     PurgeHistory {

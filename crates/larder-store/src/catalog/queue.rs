@@ -21,4 +21,7 @@ pub struct QueueState {
     pub next: u64,
     /// Entries below this may have reached the server, and stay as they are.
     pub sent: u64,
+    /// What is known is to be compared with the server once the queue is empty: something was refused, or a name was kept
+    /// for the sake of a change.
+    pub in_doubt: bool,
 }

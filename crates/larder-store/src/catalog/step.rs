@@ -168,6 +168,19 @@ impl Step {
         Touched { names: names.into_iter().cloned().collect(), nodes }
     }
 
+    /// The names in it, to be changed.
+    pub(crate) fn spots_mut(&mut self) -> Vec<&mut Spot> {
+        match self {
+            Step::Content { .. } | Step::Attrs { .. } | Step::Xattr { .. } => vec![],
+            Step::Create { at, .. }
+            | Step::Link { at, .. }
+            | Step::Unlink { at, .. }
+            | Step::Undelete { to: at, .. } => vec![at],
+            Step::Rename { from, to, .. } => vec![from, to],
+            Step::Exchange { a, b } => vec![&mut a.0, &mut b.0],
+        }
+    }
+
     /// The content that it brings.
     pub fn head(&self) -> Option<&Head> {
         match self {

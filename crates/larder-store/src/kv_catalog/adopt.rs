@@ -103,7 +103,7 @@ impl<K: Kv> Txn<'_, K> {
     fn lose_name(&mut self, parent: NodeId, name: Name, id: NodeId) -> Result<()> {
         let is_last = self.node_if(id)?.is_some_and(|node| node.is_folder() || node.nlink <= 1);
         if is_last && self.is_node_marked(id)? {
-            return Ok(());
+            return self.doubt();
         }
         self.drop_name(parent, name, id)
     }

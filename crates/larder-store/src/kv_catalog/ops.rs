@@ -8,7 +8,7 @@ use crate::catalog::{
     XATTR_NAME_MAX_BYTES, XattrMode,
 };
 use crate::kv::Kv;
-use larder_core::{Content, Error, Head, Kind, Name, Node, NodeId, Result, Timestamp};
+use larder_core::{Content, Error, Head, Kind, Name, Node, NodeId, Result, Timestamp, name};
 
 /// The most names of one node. Source: LINK_MAX of ext4, as pathconf(3) tells it.
 const LINK_MAX: u32 = 65_000;
@@ -47,11 +47,13 @@ impl<K: Kv> Txn<'_, K> {
             Op::Here(op) => self.carry_out_here(*op),
             Op::Sent { before } => self.sent(before),
             Op::Answered { before } => self.answered(before),
-            Op::Restate { number, steps, moved, redirected } => {
+            Op::Restate { number, steps, moved, redirected, merged } => {
+                merged.map_or(Ok(()), |(from, to)| self.merge_queued(number, from, *to))?;
                 self.restate(number, steps)?;
                 moved.map_or(Ok(()), |(node, from, to)| self.move_queued(number, node, from, to))?;
                 redirected.map_or(Ok(()), |(from, to)| self.redirect_queued(number, from, to))
             }
+            Op::Compared => self.compared(),
             Op::PurgeHistory { limit, .. } => self.purge(expired, limit),
         }
     }
@@ -197,9 +199,14 @@ impl<K: Kv> Txn<'_, K> {
     /// `Invalid` where `folder` is `top` or lies below it.
     fn not_below(&self, folder: NodeId, top: NodeId) -> Result<()> {
         let mut at = folder;
+        let mut depth = 0;
         while at != NodeId::ROOT {
             if at == top {
                 return Err(Error::invalid("a folder cannot be moved into itself"));
+            }
+            depth += 1;
+            if depth > name::DEPTH_MAX {
+                return Err(Error::corrupt(format!("folder {folder} lies in a circle of folders")));
             }
             at = self.node(at)?.parent;
         }

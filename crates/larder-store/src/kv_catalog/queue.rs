@@ -218,6 +218,23 @@ impl<K: Kv> Txn<'_, K> {
         Ok(())
     }
 
+    /// Something that is kept may not be so at the server.
+    pub(super) fn doubt(&mut self) -> Result<()> {
+        let state = self.queue_state()?;
+        if !state.in_doubt {
+            self.save_queue_state(QueueState { in_doubt: true, ..state });
+        }
+        Ok(())
+    }
+
+    pub(super) fn compared(&mut self) -> Result<()> {
+        let state = self.queue_state()?;
+        if state.in_doubt && state.len == 0 {
+            self.save_queue_state(QueueState { in_doubt: false, ..state });
+        }
+        Ok(())
+    }
+
     /// Notes that entries below `before` may have reached the server.
     pub(super) fn sent(&mut self, before: u64) -> Result<()> {
         let state = self.queue_state()?;

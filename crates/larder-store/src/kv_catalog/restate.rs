@@ -4,12 +4,14 @@ use super::keys;
 use super::txn::Txn;
 use crate::catalog::{Queued, Replace, Spot, Step};
 use crate::kv::Kv;
+use crate::wire::Described;
 use larder_core::{Content, Error, NodeId, Result};
 
 impl<K: Kv> Txn<'_, K> {
     /// Has an entry say something else; without steps it goes.
     pub(super) fn restate(&mut self, number: u64, steps: Vec<Step>) -> Result<()> {
         let entry = self.queued(number)?.ok_or_else(|| Error::not_found(format!("entry {number}")))?;
+        self.doubt()?;
         if steps.is_empty() {
             return self.dequeue(entry);
         }
@@ -71,6 +73,32 @@ impl<K: Kv> Txn<'_, K> {
             && self.is_alive(from.0)?
         {
             self.rename(from, to, Replace::Nothing)?;
+        }
+        Ok(())
+    }
+
+    /// Folder `from` is folder `to`: what is in it moves there, here and in later entries.
+    pub(super) fn merge_queued(&mut self, number: u64, from: NodeId, to: Described) -> Result<()> {
+        let id = to.node.id;
+        self.adopt(to, true)?;
+        for Queued { number, mut steps } in self.behind(number)? {
+            let before = steps.clone();
+            // What was set of the folder here is of one that nobody will have.
+            steps.retain(
+                |step| !matches!(step, Step::Attrs { node, .. } | Step::Xattr { node, .. } if *node == from),
+            );
+            steps
+                .iter_mut()
+                .flat_map(Step::spots_mut)
+                .filter(|spot| spot.0 == from)
+                .for_each(|spot| spot.0 = id);
+            if steps != before {
+                self.restate(number, steps)?;
+            }
+        }
+        for key in self.keys_below(&keys::entries(from), usize::MAX)? {
+            let name = keys::name_of(&key)?;
+            self.rename((from, name.clone()), (id, name), Replace::Nothing)?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::{Totals, allocated_bytes, keys};
 use crate::catalog::{Change, Committed, Table};
 use crate::kv::{Batch, Kv};
-use larder_core::{Error, Kind, Name, Node, NodeId, Result, Timestamp};
+use larder_core::{Error, Kind, Name, Node, NodeId, Result, Timestamp, name};
 use std::collections::BTreeMap;
 
 pub(super) struct Txn<'a, K> {
@@ -69,7 +69,8 @@ impl<'a, K: Kv> Txn<'a, K> {
     /// Says whether the node is in the tree. Of one that has several names, or had, that is believed.
     pub(super) fn is_alive(&self, id: NodeId) -> Result<bool> {
         let mut at = id;
-        loop {
+        // What a server told piece by piece may go round in a circle for a moment.
+        for _ in 0..name::DEPTH_MAX {
             let Some(node) = self.node_if(at)?.filter(|node| node.nlink > 0 && !node.draft) else {
                 return Ok(false);
             };
@@ -79,6 +80,7 @@ impl<'a, K: Kv> Txn<'a, K> {
             }
             at = node.parent;
         }
+        Ok(false)
     }
 
     pub(super) fn entry(&self, parent: NodeId, name: &Name) -> Result<Option<NodeId>> {

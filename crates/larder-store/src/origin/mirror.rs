@@ -121,7 +121,7 @@ impl Mirror {
         let mut folders = marks.iter().filter_map(|(key, _)| key.as_slice().try_into().ok());
         folders.try_for_each(|id| self.compare_folder(NodeId(u64::from_be_bytes(id)), &mut commit))?;
         let _keeping = self.keeping.lock();
-        commit(vec![adopt(project.root), cursor_record(&project.cursor)])
+        commit(vec![adopt(project.root), cursor_record(&project.cursor), Op::Compared])
     }
 
     fn compare_folder(&self, folder: NodeId, commit: &mut impl FnMut(Vec<Op>) -> Result<()>) -> Result<()> {
@@ -242,6 +242,7 @@ fn is_own(op: &Op) -> bool {
             | Op::Sent { .. }
             | Op::Answered { .. }
             | Op::Restate { .. }
+            | Op::Compared
             | Op::PurgeHistory { .. }
     )
 }

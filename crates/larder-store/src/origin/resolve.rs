@@ -23,6 +23,7 @@ const NAME_MAX_BYTES: usize = 255;
 struct Facts {
     names: HashMap<Spot, Option<NodeId>>,
     nodes: HashMap<NodeId, Option<Node>>,
+    folders: HashMap<NodeId, Described>,
 }
 
 impl Facts {
@@ -32,6 +33,9 @@ impl Facts {
             match news {
                 News::Name { parent, name, node } => {
                     let named = node.as_ref().map(|told| told.node.clone());
+                    if let Some(told) = node.as_ref().filter(|told| told.node.is_folder()) {
+                        facts.folders.insert(told.node.id, (**told).clone());
+                    }
                     facts.names.insert((*parent, name.clone()), named.as_ref().map(|node| node.id));
                     if let Some(node) = named {
                         facts.nodes.insert(node.id, Some(node));
@@ -63,6 +67,7 @@ struct Instead {
     steps: Vec<Step>,
     moved: Option<(NodeId, Spot, Spot)>,
     redirected: Option<(NodeId, NodeId)>,
+    merged: Option<(NodeId, Box<Described>)>,
 }
 
 impl Mirror {
@@ -95,9 +100,10 @@ impl Mirror {
                 _ => {}
             }
         }
-        let Instead { steps, moved, redirected } = instead;
+        let Instead { steps, moved, redirected, merged } = instead;
         let is_same = steps == entry.steps && moved.is_none() && redirected.is_none();
-        Ok((!is_same).then_some(Op::Restate { number: entry.number, steps, moved, redirected }))
+        let number = entry.number;
+        Ok((!is_same).then_some(Op::Restate { number, steps, moved, redirected, merged }))
     }
 
     fn mend(
@@ -110,6 +116,10 @@ impl Mirror {
     ) -> Result<()> {
         match step {
             Step::Create { at, node } if !facts.is_alive(node.node.id) => {
+                if let Some(folder) = self.same_folder(&at, &node, facts)? {
+                    instead.merged = Some((node.node.id, Box::new(folder)));
+                    return Ok(());
+                }
                 let at = self.place(node.node.id, at, facts, label, instead)?;
                 instead.steps.push(Step::Create { at, node });
             }
@@ -134,7 +144,8 @@ impl Mirror {
             Step::Undelete { node, to } if !facts.is_alive(node) => {
                 let is_forgotten = is_unknown && instead.steps.is_empty();
                 let to = self.place(node, to, facts, label, instead)?;
-                instead.steps.push(match is_forgotten && instead.steps.is_empty() {
+                let is_new = (is_forgotten && instead.steps.is_empty()) || self.is_to_be_made(node)?;
+                instead.steps.push(match is_new {
                     true => Step::Create { at: to, node: Box::new(self.described(self.kept.node(node)?)?) },
                     false => Step::Undelete { node, to },
                 });
@@ -143,6 +154,40 @@ impl Mirror {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The folder that the server has where one is to be made, if what was made in this one can be in that one: nothing of a
+    /// name that both have here, and it was not renamed, moved or removed since.
+    fn same_folder(&self, at: &Spot, made: &Described, facts: &Facts) -> Result<Option<Described>> {
+        let told = facts.named(at).and_then(|id| facts.folders.get(&id));
+        let Some(told) = told.filter(|_| made.node.is_folder()) else { return Ok(None) };
+        let id = made.node.id;
+        if !self.kept.lookup(at.0, &at.1).is_ok_and(|node| node.id == id) {
+            return Ok(None);
+        }
+        let is_named = |step: &Step| match step {
+            Step::Rename { node, over, .. } => *node == id || over.as_ref().is_some_and(|o| o.0 == id),
+            Step::Exchange { a, b } => a.1 == id || b.1 == id,
+            Step::Unlink { node, .. } | Step::Undelete { node, .. } => *node == id,
+            _ => false,
+        };
+        // One that is known here was moved or removed here: its name is another's.
+        if self.kept.node(told.node.id).is_ok() || self.is_any_queued(is_named)? {
+            return Ok(None);
+        }
+        let mut after = None;
+        loop {
+            let page = self.kept.list(id, after.as_ref(), PAGE)?;
+            let Some(last) = page.last() else { return Ok(Some(told.clone())) };
+            after = Some(last.name.clone());
+            for entry in page {
+                match self.kept.lookup(told.node.id, &entry.name) {
+                    Ok(_) => return Ok(None),
+                    Err(error) if error.kind() == Kind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
     }
 
     /// What a content becomes: it comes back with its file, is the same, or stays beside the server's.
@@ -170,7 +215,9 @@ impl Mirror {
         }
         let kept = self.kept.node(node)?;
         let id = self.id_for_new();
-        let at = self.beside(&self.spot_of(&kept)?, label)?;
+        // Beside the server's: the folder that it is in here may be one that the server has not heard of yet.
+        let told = facts.nodes.get(&node).cloned().flatten().unwrap_or_else(|| kept.clone());
+        let at = self.beside(&self.spot_of(&told)?, label)?;
         let mut copy = self.described(kept)?;
         copy.node = Node {
             id,
@@ -237,6 +284,24 @@ impl Mirror {
         let to = self.beside(&at, label)?;
         instead.moved = Some((node, at, to.clone()));
         Ok(to)
+    }
+
+    /// Says whether the server is told only later that the node was made.
+    fn is_to_be_made(&self, id: NodeId) -> Result<bool> {
+        let makes = |step: &Step| matches!(step, Step::Create { node, .. } if node.node.id == id);
+        self.is_any_queued(makes)
+    }
+
+    fn is_any_queued(&self, is_one: impl Fn(&Step) -> bool) -> Result<bool> {
+        let mut number = 0;
+        loop {
+            let page = self.kept.queued(number, PAGE)?;
+            let Some(last) = page.last() else { return Ok(false) };
+            number = last.number + 1;
+            if page.iter().flat_map(|entry| &entry.steps).any(&is_one) {
+                return Ok(true);
+            }
+        }
     }
 
     /// A name of a node as things are here, or the one that it had.

@@ -1,0 +1,319 @@
+//! Changes made on a device arrive at the server, whatever happens between; two devices keep each other's.
+
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use support::proxy::Proxy;
+use support::random::Random;
+use support::server::{Place, Server};
+use support::{lacking, skip, soon};
+
+const MIB: usize = 1 << 20;
+/// All of a test takes no longer.
+const LIMIT_S: u64 = 300;
+/// Everything is sent within this.
+const SENT_S: u64 = 120;
+
+/// A server, and the way to it.
+struct World {
+    home: Place,
+    server: Option<Server>,
+    proxy: Proxy,
+    random: RefCell<Random>,
+}
+
+/// A device that mounts the server's project.
+struct Device {
+    place: Place,
+    running: Option<Server>,
+}
+
+impl World {
+    fn new() -> Option<World> {
+        if let Some(why) = lacking(true, &[]) {
+            skip(&why);
+            return None;
+        }
+        let home = Place::new();
+        let server = home.start();
+        let proxy = Proxy::start(server.address());
+        Some(World { home, server: Some(server), proxy, random: RefCell::new(Random::seeded()) })
+    }
+
+    fn device(&self) -> Device {
+        let place = Place::new().mounted(LIMIT_S).with(&["--reader-deadline", "5"]);
+        place.log_in(self.proxy.address());
+        let mut device = Device { place, running: None };
+        device.mount(self);
+        device
+    }
+
+    /// Bytes that occur nowhere else.
+    fn noise(&self, len: usize) -> Vec<u8> {
+        self.random.borrow_mut().bytes(len)
+    }
+
+    fn server(&self) -> &Server {
+        self.server.as_ref().expect("the server runs")
+    }
+
+    /// Nothing comes through from now on.
+    fn cut(&self) {
+        self.proxy.lead_to(None);
+    }
+
+    fn mend(&self) {
+        self.proxy.lead_to(Some(self.server().address()));
+    }
+
+    fn server_dies(&mut self) {
+        self.cut();
+        self.server.take().expect("the server runs").kill();
+        self.server = Some(self.home.start());
+        self.mend();
+    }
+
+    fn get(&self, path: &str) -> Vec<u8> {
+        self.server().client().ok("GET", &format!("/dav/home/{path}"), &[], b"").body
+    }
+
+    fn end(mut self, devices: Vec<Device>) {
+        for mut device in devices {
+            device.running.take().expect("the device runs").stop();
+            device.place.assert_no_panic();
+        }
+        self.server.take().expect("the server runs").stop();
+        self.home.assert_no_panic();
+    }
+}
+
+impl Device {
+    #[track_caller]
+    fn mount(&mut self, world: &World) {
+        let attached = self.place.attach(world.proxy.address());
+        self.running = Some(attached.unwrap_or_else(|why| panic!("{why}\n{}", self.place.log())));
+    }
+
+    /// It dies as in a power cut of its process.
+    fn dies(&mut self) {
+        self.running.take().expect("the device runs").kill();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.place.mount().join(name)
+    }
+
+    fn write(&self, name: &str, content: &[u8]) {
+        fs::write(self.path(name), content).unwrap_or_else(|e| panic!("{name}: {e}\n{}", self.place.log()));
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap_or_else(|e| panic!("{name}: {e}\n{}", self.place.log()))
+    }
+
+    /// Waits until everything is sent.
+    #[track_caller]
+    fn push(&self) {
+        let mount = self.place.mount().display().to_string();
+        let pushed = self.place.run(&["push", &mount, "--wait", "--timeout", "100"], SENT_S);
+        assert_eq!(pushed.code(), 0, "{pushed}\n{}", self.place.log());
+    }
+
+    fn waiting(&self) -> u64 {
+        let mount = self.place.mount().display().to_string();
+        self.place.json(&["push", &mount], 30)["changes"].as_u64().expect("a number")
+    }
+}
+
+/// Every path below `top`, with what is there.
+fn tree(top: &Path) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![top.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("listed") {
+            let path = entry.expect("an entry").path();
+            let data = path.symlink_metadata().expect("there");
+            let what = if data.is_dir() {
+                folders.push(path.clone());
+                String::new()
+            } else if data.is_symlink() {
+                fs::read_link(&path).expect("a target").display().to_string()
+            } else {
+                blake3::hash(&fs::read(&path).expect("read")).to_string()
+            };
+            let line = format!("{:o} {} {what}", data.mode(), data.mtime());
+            found.insert(path.strip_prefix(top).expect("below").to_path_buf(), line);
+        }
+    }
+    found
+}
+
+#[test]
+fn what_is_written_on_one_device_is_read_on_another() {
+    let Some(world) = World::new() else { return };
+    let (one, two) = (world.device(), world.device());
+    fs::create_dir_all(one.path("folder/below")).expect("made");
+    let big = world.noise(20 * MIB);
+    one.write("folder/big", &big);
+    one.write("folder/below/small", b"small");
+    fs::set_permissions(one.path("folder/below/small"), fs::Permissions::from_mode(0o600)).expect("set");
+    symlink("below/small", one.path("folder/link")).expect("linked");
+    fs::hard_link(one.path("folder/below/small"), one.path("second")).expect("linked");
+    fs::rename(one.path("folder/big"), one.path("moved")).expect("renamed");
+    one.push();
+    assert!(world.get("moved") == big);
+    assert_eq!(world.get("second"), b"small");
+    assert!(soon(|| tree(&two.place.mount()) == tree(&one.place.mount())));
+    assert_eq!(fs::metadata(two.path("second")).expect("there").nlink(), 2);
+    assert!(two.read("moved") == big);
+    world.end(vec![one, two]);
+}
+
+#[test]
+fn one_byte_of_a_large_file_moves_little() {
+    let Some(world) = World::new() else { return };
+    let big = world.noise(256 * MIB);
+    world.server().client().ok("PUT", "/dav/home/big", &[], &big);
+    let device = world.device();
+    assert_eq!(fs::metadata(device.path("big")).expect("there").len(), big.len() as u64);
+    let before = world.proxy.moved();
+    let file = OpenOptions::new().write(true).open(device.path("big")).expect("opens");
+    file.write_all_at(b"!", 100 * MIB as u64).expect("written");
+    drop(file);
+    device.push();
+    let moved = world.proxy.moved() - before;
+    assert!(moved < 3 * MIB as u64, "{moved} bytes for one");
+    let mut expected = big;
+    expected[100 * MIB] = b'!';
+    assert!(world.get("big") == expected);
+    world.end(vec![device]);
+}
+
+#[test]
+fn without_the_server_everything_is_written_and_arrives_later() {
+    let Some(world) = World::new() else { return };
+    world.server().client().ok("PUT", "/dav/home/old", &[], b"old");
+    let mut device = world.device();
+    assert_eq!(device.read("old"), b"old");
+    world.cut();
+    device.write("new", b"new");
+    device.write("old", b"changed");
+    fs::create_dir(device.path("folder")).expect("made");
+    fs::rename(device.path("new"), device.path("folder/new")).expect("renamed");
+    device.write("gone", b"gone");
+    fs::remove_file(device.path("gone")).expect("removed");
+    let file = File::create(device.path("folder/durable")).expect("made");
+    (&file).write_all(b"durable").expect("written");
+    file.sync_all().expect("on this device");
+    assert!(device.waiting() > 0);
+    let expected = tree(&device.place.mount());
+    // It is all still there, and still waits, after the device died without the server.
+    device.dies();
+    device.mount(&world);
+    assert_eq!(tree(&device.place.mount()), expected);
+    assert!(device.waiting() > 0);
+    world.mend();
+    device.push();
+    assert_eq!(world.get("folder/new"), b"new");
+    assert_eq!(world.get("folder/durable"), b"durable");
+    assert_eq!(world.get("old"), b"changed");
+    world.end(vec![device]);
+}
+
+#[test]
+fn both_contents_survive_where_two_devices_write_the_same_file() {
+    let Some(world) = World::new() else { return };
+    world.server().client().ok("PUT", "/dav/home/letter.txt", &[], b"first");
+    let (one, two) = (world.device(), world.device());
+    assert_eq!((one.read("letter.txt"), two.read("letter.txt")), (b"first".to_vec(), b"first".to_vec()));
+    world.cut();
+    one.write("letter.txt", b"of the one");
+    two.write("letter.txt", b"of the other");
+    world.mend();
+    one.push();
+    two.push();
+    let contents = |device: &Device| {
+        let names = fs::read_dir(device.place.mount()).expect("listed");
+        let names = names.map(|entry| entry.expect("an entry").file_name().into_string().expect("text"));
+        let mut found: Vec<(String, Vec<u8>)> =
+            names.map(|name| (name.clone(), device.read(&name))).collect();
+        found.sort();
+        found
+    };
+    assert!(soon(|| contents(&one).len() == 2 && contents(&one) == contents(&two)));
+    let found = contents(&one);
+    assert!(found[0].0.starts_with("letter (conflict from ") && found[0].0.ends_with(").txt"), "{found:?}");
+    assert_eq!(found[1].0, "letter.txt");
+    let mut bodies: Vec<&[u8]> = found.iter().map(|(_, body)| &body[..]).collect();
+    bodies.sort_unstable();
+    assert_eq!(bodies, [&b"of the one"[..], b"of the other"]);
+    world.end(vec![one, two]);
+}
+
+#[test]
+fn a_push_finishes_by_itself_whoever_dies_meanwhile() {
+    let Some(mut world) = World::new() else { return };
+    let mut device = world.device();
+    let mut files = Vec::new();
+    for round in 0..10 {
+        let name = format!("file{round}");
+        let body = world.noise(24 * MIB);
+        device.write(&name, &body);
+        files.push((name, body));
+        if round % 3 == 2 {
+            device.dies();
+            device.mount(&world);
+        } else {
+            world.server_dies();
+        }
+    }
+    device.push();
+    for (name, body) in &files {
+        assert!(world.get(name) == *body, "{name}");
+    }
+    let sent = world.server().client().ok("PROPFIND", "/dav/home/", &[("Depth", "1")], b"").body;
+    assert!(!String::from_utf8_lossy(&sent).contains("conflict"), "nobody else wrote");
+    world.end(vec![device]);
+}
+
+#[test]
+fn a_device_that_may_only_read_says_so() {
+    let Some(world) = World::new() else { return };
+    world.server().client().ok("PUT", "/dav/home/file", &[], b"there");
+    let guest = ["user", "add", "guest", "--role", "viewer", "--password-stdin"];
+    support::process::start(&mut world.home.command(&guest)).feed(b"of the guest").finish(60).ok();
+    let place = Place::new().mounted(LIMIT_S).with(&["--reader-deadline", "5"]);
+    let address = format!("http://{}", world.proxy.address());
+    let login = ["login", &address, "--user", "guest", "--password-stdin"];
+    support::process::start(&mut place.command(&login)).feed(b"of the guest").finish(60).ok();
+    let mut device = Device { place, running: None };
+    device.mount(&world);
+    assert_eq!(device.read("file"), b"there");
+    let refused = fs::write(device.path("file"), b"mine").expect_err("read-only");
+    assert_eq!(refused.raw_os_error(), Some(libc::EROFS));
+    world.end(vec![device]);
+}
+
+#[test]
+fn a_push_waits_no_longer_than_told_and_says_why() {
+    let Some(world) = World::new() else { return };
+    let device = world.device();
+    world.cut();
+    device.write("file", b"waits");
+    let mount = device.place.mount().display().to_string();
+    assert!(soon(|| {
+        let told = device.place.run(&["push", &mount, "--wait", "--timeout", "1"], 30);
+        told.code() == 75 && told.stderr.contains("cannot be reached")
+    }));
+    world.mend();
+    device.push();
+    assert_eq!(world.get("file"), b"waits");
+    world.end(vec![device]);
+}
