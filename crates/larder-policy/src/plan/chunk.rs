@@ -3,7 +3,7 @@
 use super::class::Class;
 use super::words::JobId;
 use crate::Tick;
-use larder_core::ChunkId;
+use larder_core::{ChunkId, NodeId};
 use std::collections::HashMap;
 
 /// An empty table of more slots gives its memory back; one of a million takes well over 100 MB.
@@ -25,6 +25,8 @@ pub(super) enum Place {
 /// A chunk that somebody wants.
 pub(super) struct Chunk {
     pub(super) id: ChunkId,
+    /// A file that holds it: that of the first who wanted it.
+    pub(super) of: NodeId,
     pub(super) size_bytes: u32,
     pub(super) place: Place,
     /// The highest class of the jobs that want it and are not paused; `None` exactly while idle.
@@ -100,7 +102,7 @@ impl Chunks {
     }
 
     /// Adds the wish of `job`; its slot, or `None` where the job wants it already.
-    pub(super) fn want(&mut self, id: ChunkId, size_bytes: u32, job: JobId) -> Option<u32> {
+    pub(super) fn want(&mut self, id: ChunkId, size_bytes: u32, of: NodeId, job: JobId) -> Option<u32> {
         if let Some(slot) = self.by_id.get(&id).copied() {
             let wants = &mut self.at_mut(slot).wanted_by;
             // Wishes come one job after the other, so this one would be the last.
@@ -112,6 +114,7 @@ impl Chunks {
         }
         let chunk = Chunk {
             id,
+            of,
             size_bytes,
             place: Place::Idle,
             class: None,

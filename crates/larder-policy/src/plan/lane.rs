@@ -7,7 +7,7 @@ use super::trouble::Trouble;
 use super::window::{IN_FLIGHT_MAX, Window};
 use super::words::{Action, JobId, Request, RequestId};
 use crate::{Direction, Tick, retry};
-use larder_core::ChunkId;
+use larder_core::{ChunkId, NodeId};
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -39,6 +39,16 @@ pub(super) struct Flight {
     pub(super) moved_bytes: u32,
     /// The class that the caller knows of.
     told: Class,
+    /// The request whose place it shares; those that share one stand behind one another.
+    with: RequestId,
+}
+
+/// A call that was begun, and takes more chunks until anything else happens.
+struct Filling {
+    with: RequestId,
+    class: Class,
+    of: NodeId,
+    chunks: usize,
 }
 
 /// The state of one direction.
@@ -48,8 +58,9 @@ pub(super) struct Lane {
     queues: Queues,
     /// Chunks that failed, by the tick of their next try.
     waits: BTreeSet<(Tick, u32)>,
-    /// At most [`IN_FLIGHT_MAX`].
+    /// In at most [`IN_FLIGHT_MAX`] places.
     pub(super) flights: Vec<Flight>,
+    filling: Option<Filling>,
     window: Window,
     pub(super) trouble: Trouble,
     gate: Gate,
@@ -63,6 +74,7 @@ impl Lane {
             queues: Queues::new(),
             waits: BTreeSet::new(),
             flights: Vec::new(),
+            filling: None,
             window: Window::new(),
             trouble: Trouble::new(),
             gate: Gate::Open,
@@ -77,12 +89,12 @@ impl Lane {
     pub(super) fn want(
         &mut self,
         (id, size_bytes): (ChunkId, u32),
-        job: JobId,
+        (job, of): (JobId, NodeId),
         class: Option<Class>,
         now: Tick,
         out: &mut VecDeque<Action>,
     ) -> Option<u32> {
-        let slot = self.chunks.want(id, size_bytes, job)?;
+        let slot = self.chunks.want(id, size_bytes, of, job)?;
         let others = self.chunks.at(slot).class;
         self.reclass(slot, [class, others].into_iter().flatten().min(), now, out);
         Some(slot)
@@ -112,8 +124,19 @@ impl Lane {
             // Should all places come to be bulk work by losing their readers, the next reader would have none.
             (Place::InFlight, Some(class))
                 if self.gate.lets(class) && (class.is_urgent() || self.bulk_in_flight() < IN_FLIGHT_MAX) => {}
+            (Place::InFlight, Some(class)) if self.gate.lets(class) => self.abandon_place_of(slot, out),
             (Place::InFlight, _) => self.abandon(slot, out),
         }
+    }
+
+    /// Nothing more goes with the call that was begun last.
+    pub(super) fn close(&mut self) {
+        self.filling = None;
+    }
+
+    /// Calls in flight.
+    pub(super) fn places(&self) -> usize {
+        self.flights.chunk_by(|a, b| a.with == b.with).count()
     }
 
     /// Changes who may start, and abandons what may not be in flight any more.
@@ -144,7 +167,7 @@ impl Lane {
 
     /// The chunk of `request` is there: it leaves, with the bytes that were not told of as moved.
     pub(super) fn arrived(&mut self, request: RequestId, now: Tick) -> Option<(Chunk, u32)> {
-        let in_flight = self.flights.len();
+        let in_flight = self.places();
         let flight = self.land(|flight| flight.request == request)?;
         let chunk = self.chunks.remove(flight.slot);
         self.window.arrived(now, chunk.size_bytes, in_flight);
@@ -159,12 +182,16 @@ impl Lane {
         Some(self.flights.remove(index))
     }
 
-    /// The chunk failed and its flight has landed: it waits for its next try.
-    pub(super) fn try_again(&mut self, slot: u32, now: Tick, jitter: u32) {
+    /// The chunk failed and its flight has landed: it waits for its next try. One whose body was wrong waits a moment: a
+    /// server that answers is not spared by more.
+    pub(super) fn try_again(&mut self, slot: u32, now: Tick, jitter: u32, is_wrong: bool) {
         let chunk = self.chunks.at_mut(slot);
         chunk.failures = chunk.failures.saturating_add(1);
-        let is_urgent = chunk.class.is_some_and(Class::is_urgent);
-        let ceiling = if is_urgent { retry::URGENT_CEILING } else { retry::CEILING };
+        let ceiling = match chunk.class.is_some_and(Class::is_urgent) {
+            _ if is_wrong => retry::BASE,
+            true => retry::URGENT_CEILING,
+            false => retry::CEILING,
+        };
         let until = now.after(retry::delay(chunk.failures, ceiling, jitter));
         self.wait(slot, until);
     }
@@ -193,19 +220,26 @@ impl Lane {
     }
 
     /// The next request, where one may start.
-    pub(super) fn start(&mut self, now: Tick, next: &mut RequestId) -> Option<Request> {
+    pub(super) fn start(&mut self, now: Tick, next: &mut RequestId, batch: usize) -> Option<Request> {
         let (class, slot) = self.queues.first()?;
-        if self.opens_at(class)? > now {
+        let of = self.chunks.at(slot).of;
+        let goes_with = |call: &Filling| call.class == class && call.of == of && call.chunks < batch;
+        let begun = self.filling.take().filter(goes_with);
+        if begun.is_none() && self.opens_at(class)? > now {
             return None;
         }
+        let id = *next;
+        *next = RequestId(id.0 + 1);
+        let mut call = begun.unwrap_or(Filling { with: id, class, of, chunks: 0 });
+        call.chunks += 1;
+        let with = call.with;
+        self.filling = Some(call);
         self.queues.unlink(class, slot);
         let chunk = self.chunks.at_mut(slot);
         chunk.place = Place::InFlight;
-        let id = *next;
-        *next = RequestId(id.0 + 1);
-        self.flights.push(Flight { request: id, slot, moved_bytes: 0, told: class });
-        let (chunk, size_bytes) = (chunk.id, chunk.size_bytes);
-        Some(Request { id, direction: self.direction, chunk, size_bytes, urgency: class.urgency() })
+        self.flights.push(Flight { request: id, slot, moved_bytes: 0, told: class, with });
+        let (chunk, size_bytes, direction) = (chunk.id, chunk.size_bytes, self.direction);
+        Some(Request { id, direction, chunk, size_bytes, urgency: class.urgency(), of, with })
     }
 
     /// A request whose class is not the one that the caller knows of.
@@ -236,7 +270,7 @@ impl Lane {
     /// From when on one more of `class` may start; `None` while only an event can change that. What holds up a class
     /// holds up those below it, too: looking at the highest one that stands in line is enough.
     fn opens_at(&self, class: Class) -> Option<Tick> {
-        let (in_flight, bulk) = (self.flights.len(), self.bulk_in_flight());
+        let (in_flight, bulk) = (self.places(), self.bulk_in_flight());
         let has_place = if class.is_urgent() {
             in_flight < self.window.size() || (in_flight == bulk && in_flight < IN_FLIGHT_MAX)
         } else {
@@ -245,9 +279,18 @@ impl Lane {
         (has_place && self.gate.lets(class)).then(|| self.trouble.over_at(class))
     }
 
+    /// Calls in flight that bring anything nobody waits for.
     fn bulk_in_flight(&self) -> usize {
-        let is_bulk = |flight: &&Flight| !self.chunks.at(flight.slot).class.is_some_and(Class::is_urgent);
-        self.flights.iter().filter(is_bulk).count()
+        let is_bulk = |flight: &Flight| !self.chunks.at(flight.slot).class.is_some_and(Class::is_urgent);
+        self.flights.chunk_by(|a, b| a.with == b.with).filter(|call| call.iter().any(is_bulk)).count()
+    }
+
+    /// Abandons the call that brings the chunk in `slot`, with all that it brings.
+    fn abandon_place_of(&mut self, slot: u32, out: &mut VecDeque<Action>) {
+        let with = self.flights.iter().find(|flight| flight.slot == slot).map(|flight| flight.with);
+        let together = self.flights.iter().filter(|flight| Some(flight.with) == with);
+        let slots: Vec<u32> = together.map(|flight| flight.slot).collect();
+        slots.into_iter().rev().for_each(|slot| self.abandon(slot, out));
     }
 
     fn abandon(&mut self, slot: u32, out: &mut VecDeque<Action>) {

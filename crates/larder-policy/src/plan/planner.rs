@@ -59,6 +59,7 @@ impl Planner {
     /// room; offer it again when a job has ended.
     pub fn handle(&mut self, now: Tick, event: Event) -> Result<()> {
         self.now = self.now.max(now);
+        self.lanes.iter_mut().for_each(Lane::close);
         match event {
             Event::Wish(wish) => return self.wish(wish),
             Event::Urge(id, urgency) => self.urge(id, urgency),
@@ -97,7 +98,7 @@ impl Planner {
             if let Some(action) = lane.tell() {
                 return Some(action);
             }
-            if let Some(request) = lane.start(self.now, &mut self.next_request) {
+            if let Some(request) = lane.start(self.now, &mut self.next_request, self.settings.batch) {
                 return Some(Action::Start(request));
             }
         }
@@ -137,13 +138,13 @@ impl Planner {
             jobs: self.jobs.len(),
             chunks: sum(|lane| lane.chunks.len()),
             waiting: sum(Lane::waiting),
-            in_flight: sum(|lane| lane.flights.len()),
+            in_flight: sum(Lane::places),
             wrong_bodies: self.wrong_bodies,
         }
     }
 
     fn wish(&mut self, wish: Wish) -> Result<()> {
-        let Wish { job: id, direction, urgency, chunks, here, deadline, ttl } = wish;
+        let Wish { job: id, direction, urgency, of, chunks, here, deadline, ttl } = wish;
         if self.jobs.contains_key(&id) {
             return Err(Error::exists(format!("transfer {} is there already", id.0)));
         }
@@ -170,7 +171,7 @@ impl Planner {
         };
         job.wait_as_reader(self.now, &self.settings);
         for (chunk, size_bytes) in chunks.into_iter().filter(|(chunk, _)| !chunk.is_hole()) {
-            let slot = lane.want((chunk, size_bytes), id, Some(job.class), self.now, &mut self.out);
+            let slot = lane.want((chunk, size_bytes), (id, of), Some(job.class), self.now, &mut self.out);
             if let Some(slot) = slot {
                 let size_bytes = u64::from(lane.chunks.at(slot).size_bytes);
                 job.total = job.total.plus(Amount { bytes: size_bytes, chunks: 1 });
@@ -278,7 +279,7 @@ impl Planner {
                 Failure::Refused(kind) => Some(Outcome::Refused(kind)),
             };
             match outcome {
-                None => lane.try_again(flight.slot, self.now, jitter),
+                None => lane.try_again(flight.slot, self.now, jitter, failure == Failure::WrongBody),
                 Some(outcome) => {
                     let chunk = lane.remove(flight.slot, &mut self.out);
                     chunk.wanted_by.jobs().iter().for_each(|id| self.end(*id, outcome));

@@ -1,7 +1,7 @@
 //! What the planner is told and what it says.
 
 use crate::{Direction, Tick};
-use larder_core::{ChunkId, Error, Kind, Result};
+use larder_core::{ChunkId, Error, Kind, NodeId, Result};
 use std::time::Duration;
 
 /// The caller's name of a job; it may be given again once the job has ended.
@@ -58,6 +58,8 @@ pub struct Wish {
     pub direction: Direction,
     /// Before whom it is served.
     pub urgency: Urgency,
+    /// The file that holds the chunks: one call to a server asks for chunks of one file.
+    pub of: NodeId,
     /// The chunks to move, in order, with their sizes in bytes. What is already there is left out and counted in
     /// `here`; a chunk that occurs twice counts once, and a hole not at all.
     pub chunks: Vec<(ChunkId, u32)>,
@@ -168,6 +170,11 @@ pub struct Request {
     pub size_bytes: u32,
     /// The highest urgency of those who want it.
     pub urgency: Urgency,
+    /// A file that holds it.
+    pub of: NodeId,
+    /// The request that it goes with in one call: itself, or the one before it that was started for the same file. They
+    /// share a place, which is free again when each of them was answered or abandoned.
+    pub with: RequestId,
 }
 
 /// How a job ended.
@@ -206,11 +213,13 @@ pub struct Settings {
     pub pause_holds_readers: bool,
     /// The deadline of a Reader that brings none.
     pub reader_wait: Duration,
+    /// Chunks of one file that stand in line behind one another go together, so many of them in one call.
+    pub batch: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { pause_holds_readers: false, reader_wait: Duration::from_secs(30) }
+        Self { pause_holds_readers: false, reader_wait: Duration::from_secs(30), batch: 1 }
     }
 }
 
@@ -249,7 +258,7 @@ pub struct Census {
     pub chunks: usize,
     /// Of them, those that wait for their next try.
     pub waiting: usize,
-    /// Requests in flight.
+    /// Calls in flight.
     pub in_flight: usize,
     /// Bodies that were not what their name says, since the start.
     pub wrong_bodies: u64,

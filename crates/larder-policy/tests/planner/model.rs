@@ -1,7 +1,7 @@
 //! Random histories: after each step the planner is compared with a model that looks at everything each time.
 
 use crate::world::{DOWN, SIZE_BYTES, UP, number, requested, wish};
-use larder_core::Kind;
+use larder_core::{Kind, NodeId};
 use larder_policy::plan::{
     Action, Event, Failure, IN_FLIGHT_MAX, JobId, Outcome, Planner, RequestId, Scope, Settings, Urgency, Wish,
 };
@@ -82,7 +82,8 @@ struct Machine {
     now: Tick,
     settings: Settings,
     jobs: BTreeMap<u64, Job>,
-    in_flight: BTreeMap<RequestId, (Place, u8)>,
+    /// Where, how urgent, and with which it shares a call.
+    in_flight: BTreeMap<RequestId, (Place, u8, RequestId)>,
     moved: BTreeMap<RequestId, u32>,
     /// Chunks that may wait for a next try until the tick.
     excused: BTreeMap<Place, Tick>,
@@ -117,7 +118,7 @@ impl Machine {
     }
 
     fn is_in_flight(&self, place: Place) -> bool {
-        self.in_flight.values().any(|(other, _)| *other == place)
+        self.in_flight.values().any(|(other, ..)| *other == place)
     }
 
     /// Carries out what the planner says and checks each of its words.
@@ -139,18 +140,15 @@ impl Machine {
                             "{request:?} before {other:?}"
                         );
                     }
-                    self.in_flight.insert(request.id, (place, rank));
-                    let lane = self.in_flight.values().filter(|(other, _)| other.0 == place.0);
-                    let ranks: Vec<u8> = lane.map(|(other, _)| self.rank(*other).expect("wanted")).collect();
-                    assert!(ranks.len() <= IN_FLIGHT_MAX);
-                    assert!(ranks.iter().filter(|rank| **rank > 1).count() < IN_FLIGHT_MAX, "no place kept");
+                    self.in_flight.insert(request.id, (place, rank, request.with));
+                    self.check_places(place.0);
                 }
                 Action::Abandon(request) => _ = self.in_flight.remove(&request).expect("in flight"),
                 Action::Reclass(request, urgency) => {
-                    let place = self.in_flight[&request].0;
+                    let (place, _, with) = self.in_flight[&request];
                     let rank = self.rank(place).expect("nobody wants it");
                     assert_eq!(urgency, urgency_of(rank));
-                    self.in_flight.insert(request, (place, rank));
+                    self.in_flight.insert(request, (place, rank, with));
                 }
                 Action::Ended(id, outcome) => {
                     let job = self.jobs.remove(&id.0).expect("it ends once");
@@ -163,8 +161,25 @@ impl Machine {
         }
     }
 
+    /// The calls in flight in a direction: their chunks, by rank.
+    fn calls(&self, up: bool) -> BTreeMap<RequestId, Vec<u8>> {
+        let mut calls: BTreeMap<RequestId, Vec<u8>> = BTreeMap::new();
+        for (place, _, with) in self.in_flight.values().filter(|(place, ..)| place.0 == up) {
+            calls.entry(*with).or_default().push(self.rank(*place).expect("wanted"));
+        }
+        calls
+    }
+
+    fn check_places(&self, up: bool) {
+        let calls = self.calls(up);
+        assert!(calls.len() <= IN_FLIGHT_MAX);
+        assert!(calls.values().all(|ranks| ranks.len() <= self.settings.batch));
+        let bulk = calls.values().filter(|ranks| ranks.iter().any(|rank| *rank > 1)).count();
+        assert!(bulk < IN_FLIGHT_MAX, "no place kept");
+    }
+
     fn check(&self) {
-        for (place, rank) in self.in_flight.values() {
+        for (place, rank, _) in self.in_flight.values() {
             assert_eq!(self.rank(*place), Some(*rank), "{place:?} in flight as {rank}");
             assert!(self.lets(place.0, *rank), "{place:?} is in flight and held");
         }
@@ -178,13 +193,13 @@ impl Machine {
         let census = self.planner.census();
         assert_eq!(
             (census.jobs, census.chunks, census.in_flight),
-            (self.jobs.len(), self.wanted().len(), self.in_flight.len())
+            (self.jobs.len(), self.wanted().len(), self.calls(true).len() + self.calls(false).len())
         );
         let wake_at = self.planner.wake_at();
         assert!(wake_at.is_none_or(|at| at > self.now), "a busy loop: {wake_at:?} at {:?}", self.now);
         for place in self.wanted() {
             let is_free = self.rank(place).is_some_and(|rank| self.lets(place.0, rank));
-            let is_idle = !self.in_flight.values().any(|(other, _)| other.0 == place.0);
+            let is_idle = !self.in_flight.values().any(|(other, ..)| other.0 == place.0);
             assert!(!is_free || !is_idle || wake_at.is_some(), "{place:?} waits for nothing");
         }
     }
@@ -199,7 +214,9 @@ impl Machine {
         let [wait, ttl] = wait.map(|ms| ms.map(Duration::from_millis));
         let direction = if up { UP } else { DOWN };
         let deadline = wait.map(|wait| self.now.after(wait));
-        let wish = Wish { direction, deadline, ttl, ..wish(job, urgency_of(rank), missing.iter().copied()) };
+        let of = NodeId(job % 2);
+        let wish =
+            Wish { direction, of, deadline, ttl, ..wish(job, urgency_of(rank), missing.iter().copied()) };
         let told = self.planner.handle(self.now, Event::Wish(wish));
         assert_eq!(told.is_err(), self.jobs.contains_key(&job));
         if told.is_ok() {
@@ -214,7 +231,7 @@ impl Machine {
 
     fn picked(&self, which: u8) -> Option<(RequestId, Place)> {
         let count = self.in_flight.len().max(1);
-        self.in_flight.iter().nth(usize::from(which) % count).map(|(id, (place, _))| (*id, *place))
+        self.in_flight.iter().nth(usize::from(which) % count).map(|(id, (place, ..))| (*id, *place))
     }
 
     fn touch(&mut self, (up, number): Place, is_here: bool) {
@@ -342,8 +359,8 @@ impl Machine {
     }
 }
 
-fn history(steps: &[Step]) {
-    let settings = Settings::default();
+fn history(batch: usize, steps: &[Step]) {
+    let settings = Settings { batch, ..Settings::default() };
     let mut machine = Machine {
         planner: Planner::new(settings),
         now: Tick(1),
@@ -367,7 +384,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn planner_does_what_a_look_at_everything_says(steps in prop::collection::vec(step(), 1..120)) {
-        history(&steps);
+    fn planner_does_what_a_look_at_everything_says(
+        batch in 1..4usize,
+        steps in prop::collection::vec(step(), 1..120),
+    ) {
+        history(batch, &steps);
     }
 }

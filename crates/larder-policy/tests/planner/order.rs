@@ -1,7 +1,7 @@
 //! Who is served when, how many at once, and what is counted.
 
 use crate::world::{DOWN, SIZE_BYTES, UP, World, chunk, number, requested, wish};
-use larder_core::{ChunkId, Kind};
+use larder_core::{ChunkId, Kind, NodeId};
 use larder_policy::Tick;
 use larder_policy::plan::{
     Action, Amount, CHUNKS_MAX, Event, IN_FLIGHT_MAX, JobId, Outcome, Planner, RequestId, Scope, Settings,
@@ -82,6 +82,27 @@ fn run_long_path(world: &mut World) -> Vec<RequestId> {
         in_flight.extend(world.started().iter().map(|request| request.id));
     }
     in_flight
+}
+
+#[test]
+fn chunks_of_one_file_share_a_call_and_its_place() {
+    let mut world = World::with(Settings { batch: 3, ..Settings::default() });
+    let of = |job: u64, chunks| Event::Wish(Wish { of: NodeId(job), ..wish(job, requested(5), chunks) });
+    world.tell(of(1, 0..5));
+    world.tell(of(2, 10..20));
+    let started = world.started();
+    let calls: Vec<Vec<u32>> = started
+        .chunk_by(|a, b| a.with == b.with)
+        .map(|call| call.iter().map(|request| number(request.chunk)).collect())
+        .collect();
+    assert_eq!(calls, [vec![0, 1, 2], vec![3, 4], vec![10, 11, 12]], "three of four places");
+    assert!(started.iter().all(|request| request.of.0 == 1 + u64::from(number(request.chunk) / 10)));
+    started[..2].iter().for_each(|request| world.tell(Event::Arrived(request.id)));
+    assert_eq!(world.numbers(), [], "a part of a call is under way");
+    world.wish(3, Urgency::Reader, [30]);
+    assert_eq!(world.numbers(), [30]);
+    world.tell(Event::Arrived(started[2].id));
+    assert_eq!(world.numbers(), [13, 14, 15]);
 }
 
 #[test]

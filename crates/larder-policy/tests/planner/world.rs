@@ -1,6 +1,6 @@
 //! A planner with a clock in hand.
 
-use larder_core::ChunkId;
+use larder_core::{ChunkId, NodeId};
 use larder_policy::plan::{
     Action, Amount, Event, Failure, JobId, Outcome, Planner, Priority, Request, RequestId, Settings, Urgency,
     Wish,
@@ -33,6 +33,7 @@ pub fn wish(job: u64, urgency: Urgency, chunks: impl IntoIterator<Item = u32>) -
         job: JobId(job),
         direction: DOWN,
         urgency,
+        of: NodeId(1),
         chunks: chunks.into_iter().map(|number| (chunk(number), SIZE_BYTES)).collect(),
         here: Amount::default(),
         deadline: None,
