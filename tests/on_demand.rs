@@ -6,106 +6,13 @@
 mod support;
 
 use rustix::io::Errno;
-use std::cell::RefCell;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 use support::process::signal;
-use support::proxy::Proxy;
-use support::random::Random;
-use support::server::{Place, Server};
-use support::{lacking, skip, soon};
-
-const MIB: u64 = 1 << 20;
-/// All of a test takes no longer.
-const LIMIT_S: u64 = 200;
-/// How long reads wait in these tests, in seconds.
-const DEADLINE_S: &str = "5";
-
-/// A server, a device, and the way between them.
-struct World {
-    device: Place,
-    home: Place,
-    server: Option<Server>,
-    proxy: Proxy,
-    random: RefCell<Random>,
-}
-
-impl World {
-    fn new() -> Option<World> {
-        if let Some(why) = lacking(true, &[]) {
-            skip(&why);
-            return None;
-        }
-        let home = Place::new();
-        let server = home.start();
-        let proxy = Proxy::start(server.address());
-        let device = Place::new().mounted(LIMIT_S).with(&["--reader-deadline", DEADLINE_S]);
-        device.log_in(proxy.address());
-        let random = RefCell::new(Random::seeded());
-        Some(World { device, home, server: Some(server), proxy, random })
-    }
-
-    #[track_caller]
-    fn mount(&self) -> Server {
-        self.device.attach(self.proxy.address()).unwrap_or_else(|why| panic!("{why}\n{}", self.device.log()))
-    }
-
-    /// Bytes that occur nowhere else.
-    fn noise(&self, len: u64) -> Vec<u8> {
-        self.random.borrow_mut().bytes(len as usize)
-    }
-
-    fn put(&self, path: &str, body: &[u8]) {
-        self.server().client().ok("PUT", &format!("/dav/home/{path}"), &[], body);
-    }
-
-    fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) {
-        self.server().client().ok(method, &format!("/dav/home/{path}"), headers, b"");
-    }
-
-    fn server(&self) -> &Server {
-        self.server.as_ref().expect("the server runs")
-    }
-
-    /// The server dies as in a power cut of its process, and comes back.
-    fn server_dies(&mut self) {
-        self.proxy.lead_to(None);
-        self.server.take().expect("the server runs").kill();
-        let server = self.home.start();
-        self.proxy.lead_to(Some(server.address()));
-        self.server = Some(server);
-    }
-
-    fn file(&self, name: &str) -> std::path::PathBuf {
-        self.device.mount().join(name)
-    }
-
-    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        fs::read(self.file(name))
-    }
-
-    fn end(mut self, device: Server) {
-        device.stop();
-        self.server.take().expect("the server runs").stop();
-        self.device.assert_no_panic();
-        self.home.assert_no_panic();
-    }
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let listed = fs::read_dir(folder).expect("listed");
-    let mut names: Vec<String> =
-        listed.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
-    names.sort_unstable();
-    names
-}
-
-fn errno<T>(outcome: io::Result<T>) -> Option<i32> {
-    outcome.err().and_then(|error| error.raw_os_error())
-}
+use support::remote::{MIB, World, errno, names};
+use support::soon;
 
 #[test]
 fn the_whole_project_is_there_and_moves_only_what_is_read() {

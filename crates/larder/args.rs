@@ -5,6 +5,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A self-hosted network drive: WebDAV and a Linux mount over one safe store.
 #[derive(Parser, Debug)]
@@ -126,6 +127,9 @@ pub enum Command {
         dir: PathBuf,
         #[command(flatten)]
         mounting: Mounting,
+        /// Whether programs may still read what is at the server of a file whose fetch is paused, or wait
+        #[arg(long, value_enum, env = "LARDER_PAUSED_READS", default_value_t = PausedReads::Go)]
+        paused_reads: PausedReads,
         /// Go to the background once mounted
         #[arg(long)]
         daemon: bool,
@@ -135,7 +139,24 @@ pub enum Command {
         /// The mount
         dir: PathBuf,
     },
-    /// Show what runs, or what is known of a file
+    /// Fetch a file, or all files in a folder, from a server; returns once they are queued
+    Fetch {
+        /// The file or folder, in a mount of a server's project
+        path: PathBuf,
+        /// From 1 to 10, the most urgent
+        #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=10))]
+        priority: u8,
+        /// Give a file up when nothing of it came for so long, such as 30m, 2h or 7d
+        #[arg(long, value_name = "TIME", value_parser = larder_policy::parse_span)]
+        ttl: Option<Duration>,
+    },
+    /// Have nothing fetched until it is resumed; programs may still read
+    Pause(Whole),
+    /// Go on with what is paused
+    Resume(Whole),
+    /// Fetch no more of it; what came stays, and is not fetched again
+    Cancel(Whole),
+    /// Show what runs, or what is known of a file, and what is being fetched
     Status {
         /// A file, in a mount or in the drive
         path: Option<PathBuf>,
@@ -216,6 +237,33 @@ pub enum Command {
         /// The shell
         shell: Shell,
     },
+}
+
+/// What of all that is fetched or sent.
+#[derive(Args, Debug, Clone)]
+#[group(required = true, multiple = false)]
+pub struct Whole {
+    /// A file or folder, in a mount of a server's project
+    pub path: Option<PathBuf>,
+    /// Everything
+    #[arg(long)]
+    pub all: bool,
+    /// All that is fetched
+    #[arg(long)]
+    pub down: bool,
+    /// All that is sent
+    #[arg(long)]
+    pub up: bool,
+}
+
+/// What becomes of reads while a fetch is paused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PausedReads {
+    /// They are fetched all the same
+    #[default]
+    Go,
+    /// They wait for the end of the pause, up to --reader-deadline
+    Wait,
 }
 
 /// What to do about users.

@@ -1,6 +1,6 @@
 //! One function per command.
 
-use crate::args::{Cli, Command, Common, DeviceCommand, Mounting, Serving, UserCommand};
+use crate::args::{Cli, Command, Common, DeviceCommand, Mounting, PausedReads, Serving, UserCommand};
 use crate::config::{Config, ServerSettings, StoreSettings};
 use crate::failure::exit_code;
 use crate::login::Login;
@@ -9,7 +9,7 @@ use crate::request::Request;
 use crate::run::{MountPlan, Plan};
 use crate::show::{self, Bar, Look};
 use crate::users::{PASSWORD_MAX_BYTES, made_password};
-use crate::{client, daemon, doctor, joined, logging, mounts, notify, prompt, run, time, watch};
+use crate::{client, daemon, doctor, joined, logging, mounts, notify, ordering, prompt, run, time, watch};
 use clap::CommandFactory;
 use larder_core::{Error, Kind, Result};
 use larder_drive::Clock;
@@ -39,7 +39,9 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     match command {
         Command::Up { dir, serving, mounting } => here.up(dir, &serving, mounting),
         Command::Serve { serving } => here.serve(&serving, None),
-        Command::Mount { source, dir, mounting, daemon } => here.mount(source, dir, mounting, daemon),
+        Command::Mount { source, dir, mounting, paused_reads, daemon } => {
+            here.mount(source, dir, mounting, (paused_reads == PausedReads::Wait, daemon))
+        }
         Command::Umount { dir } => here.umount(&dir),
         Command::Login { url, user, password_stdin, device, ca, insecure_http } => {
             let login = Login { url, user, device, ca, insecure_http };
@@ -53,6 +55,12 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Doctor => doctor::run(&here.store()?, here.common.json),
         Command::Completions { .. } => unreachable!("answered above"),
         Command::Status { watch: true, .. } => here.watch(command),
+        Command::Fetch { .. } | Command::Pause(_) | Command::Resume(_) | Command::Cancel(_) => {
+            let data = here.common.data.clone();
+            let told = ordering::run(command, data, |data| here.store_in(Some(data)))?;
+            told.into_iter().for_each(|(line, value)| here.say(&line, &value));
+            Ok(ExitCode::SUCCESS)
+        }
         other => here.ask(other),
     }
 }
@@ -104,7 +112,13 @@ impl Here {
         self.stay(Plan { admin_password: admin_password(), ..self.plan(store, http, mount) }, serving.daemon)
     }
 
-    fn mount(&self, source: PathBuf, dir: PathBuf, mounting: Mounting, background: bool) -> Result<ExitCode> {
+    fn mount(
+        &self,
+        source: PathBuf,
+        dir: PathBuf,
+        mounting: Mounting,
+        (pause_holds_readers, background): (bool, bool),
+    ) -> Result<ExitCode> {
         let data = match Place::parse(&source)? {
             // Its device's own directory is what is mounted, here and in /proc/mounts.
             Some(place) => place.prepare(self.common.data.clone())?,
@@ -114,7 +128,8 @@ impl Here {
             Some(_) => of_a_server(mounting.options),
             None => mounting.options,
         };
-        let (source, store) = (data.clone(), self.store_in(Some(data))?);
+        let (source, mut store) = (data.clone(), self.store_in(Some(data))?);
+        store.fetching.pause_holds_readers = pause_holds_readers;
         let dir = std::path::absolute(&dir).map_err(|e| Error::io(dir.display().to_string(), e))?;
         let request = Request::Mount { source: source.clone(), dir: dir.clone(), options: options.clone() };
         let mut tries = MOUNT_TRIES;
@@ -232,7 +247,7 @@ impl Asked {
     fn of(command: Command) -> Result<Asked> {
         Ok(match command {
             Command::Status { path: Some(path), .. } => {
-                Asked::about(&path, Look::Fields, |path| Request::Status { path: Some(path) })?
+                Asked::about(&path, Look::Status, |path| Request::Status { path: Some(path) })?
             }
             Command::Push { path, wait, timeout } => {
                 let wait_ms = if wait { timeout.saturating_mul(1000) } else { 0 };
@@ -247,7 +262,9 @@ impl Asked {
                 let look = Look::Line(&["Restored ", "path"]);
                 Asked::about(&path, look, |path| Request::Restore { path, version, at_ns })?
             }
-            Command::Status { path: None, .. } => Asked::plain(Request::Status { path: None }),
+            Command::Status { path: None, .. } => {
+                Asked { look: Look::Status, ..Asked::plain(Request::Status { path: None }) }
+            }
             Command::Gc => Asked::plain(Request::Gc),
             Command::Scrub { rate } => Asked::plain(Request::Scrub { rate }),
             Command::Rebuild { accept_loss } => Asked::plain(Request::Rebuild { accept_loss }),
@@ -271,8 +288,7 @@ impl Asked {
 
     fn about(argument: &Path, look: Look, request: impl FnOnce(Vec<u8>) -> Request) -> Result<Asked> {
         let place = mounts::place(argument)?;
-        let names: Vec<&[u8]> = place.path.names().iter().map(|name| name.as_bytes()).collect();
-        Ok(Asked { request: request(names.join(&b'/')), look, source: place.source, made_password: None })
+        Ok(Asked { request: request(place.bytes()), look, source: place.source, made_password: None })
     }
 
     fn user(command: UserCommand) -> Result<Asked> {

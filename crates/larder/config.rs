@@ -5,6 +5,7 @@
 use crate::args::{Common, Serving};
 use crate::limits::Limits;
 use larder_core::{Error, Result};
+use larder_drive::fetch;
 use larder_policy::{Direction, Timetable};
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -82,8 +83,8 @@ pub struct StoreSettings {
     pub history_ns: i64,
     /// Bound of the chunk cache.
     pub cache_bytes: usize,
-    /// How long a read waits for what is at a server.
-    pub reader_deadline: Duration,
+    /// How what is at a server is fetched.
+    pub fetching: fetch::Settings,
 }
 
 impl Config {
@@ -156,7 +157,10 @@ impl Config {
         }
         Ok(StoreSettings {
             data,
-            reader_deadline: Duration::from_secs(deadline_s.into()),
+            fetching: fetch::Settings {
+                deadline: Duration::from_secs(deadline_s.into()),
+                pause_holds_readers: false,
+            },
             encryption_key: common.encryption_key.clone().or_else(|| self.file.encryption_key.clone()),
             history_ns: i64::from(days) * 24 * 3600 * 1_000_000_000,
             cache_bytes: cache_mib as usize * (1 << 20),

@@ -56,7 +56,7 @@ impl Opened {
         let (drive, sync) = match Place::of(data)? {
             None => (Drive::open(parts, tuning)?, None),
             Some(place) => {
-                let (drive, sync) = place.open(parts, tuning, settings.reader_deadline)?;
+                let (drive, sync) = place.open(parts, tuning, settings.fetching)?;
                 (drive, Some(sync))
             }
         };

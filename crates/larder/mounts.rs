@@ -76,6 +76,14 @@ pub struct Place {
     pub path: DrivePath,
 }
 
+impl Place {
+    /// The path in the drive as requests have it.
+    pub fn bytes(&self) -> Vec<u8> {
+        let names: Vec<&[u8]> = self.path.names().iter().map(|name| name.as_bytes()).collect();
+        names.join(&b'/')
+    }
+}
+
 /// Finds out what `argument` means: a file in a mount, which need not be there any more, or else a path of the drive.
 ///
 /// # Errors

@@ -5,8 +5,8 @@ use crate::data::Opened;
 use crate::limits::{Limiter, Limits};
 use crate::mounting::Mounts;
 use crate::request::{Progress, Request};
-use crate::{actor, devices, users};
-use larder_core::{DrivePath, Error, Node, NodeKind, Result, Timestamp};
+use crate::{actor, devices, fetching, users};
+use larder_core::{DrivePath, Error, Node, NodeId, NodeKind, Result, Timestamp};
 use larder_drive::{Drive, VersionEntry, Which};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -65,6 +65,10 @@ impl Operator {
             Request::Status { path: None } => self.status(),
             Request::Status { path: Some(path) } => self.status_of(&DrivePath::parse(path)?),
             Request::Push { wait_ms } => self.push(Duration::from_millis(wait_ms)),
+            Request::Fetch { path, priority, ttl_ms } => {
+                fetching::fetch(self.drive(), &DrivePath::parse(path)?, priority, ttl_ms)
+            }
+            Request::Order { order, scope } => fetching::order(self.drive(), order, scope),
             Request::Versions { path } => self.versions(&DrivePath::parse(path)?),
             Request::Restore { path, version, at_ns } => {
                 self.restore(&DrivePath::parse(path)?, version, at_ns)
@@ -107,7 +111,7 @@ impl Operator {
         let usage = self.drive().usage()?;
         let serving = self.serving.as_ref();
         let mounts = serving.map(|serving| serving.mounts.list()).unwrap_or_default();
-        Ok(json!({
+        let mut shown = json!({
             "running": serving.is_some(),
             "pid": serving.map(|_| std::process::id()),
             "url": serving.and_then(|serving| serving.url.clone()),
@@ -118,7 +122,9 @@ impl Operator {
             "nodes": usage.nodes,
             "not_sent": self.not_sent()?,
             "limits": self.limits_shown()?,
-        }))
+        });
+        fetching::show(self.drive(), NodeId::ROOT, &mut shown)?;
+        Ok(shown)
     }
 
     /// What waits to be sent to the server of a mirror.
@@ -155,14 +161,17 @@ impl Operator {
             .collect();
         let mut shown = described(&node);
         shown["path"] = json!(path.to_string());
-        let here = if self.drive().fetches() { self.drive().here_bytes(&node)? } else { node.size_bytes() };
-        let is_whole = here == node.size_bytes() || !node.is_file();
+        let here = self.drive().here(&node)?;
+        let is_whole = here.bytes == node.size_bytes() || !node.is_file();
         shown["state"] = json!(if is_whole { "Available on this device" } else { "Online-only" });
         if node.is_file() {
-            shown["here_bytes"] = json!(here);
+            shown["here_bytes"] = json!(here.bytes);
+            shown["here_percent"] = json!(fetching::percent(here.bytes, node.size_bytes()));
+            shown["here_ranges"] = json!(here.ranges);
         }
         shown["versions"] = json!(if path.is_root() { 1 } else { self.drive().versions(path)?.len() });
         shown["locks"] = json!(locks);
+        fetching::show(self.drive(), node.id, &mut shown)?;
         Ok(shown)
     }
 

@@ -5,12 +5,11 @@ use crate::directory::{holds_drive, make_private};
 use crate::login::{Server, file_name, server_of};
 use crate::{actor, time};
 use larder_core::{Error, Result};
-use larder_drive::{Clock, Drive, Fetch, Follower, Label, Parts, Pusher, Settings};
+use larder_drive::{Clock, Drive, Fetch, Follower, Label, Parts, Pusher, Settings, fetch};
 use larder_store::origin::{Mirror, Origin};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Says in a data directory that it mirrors a project.
 const FILE: &str = "origin.json";
@@ -86,17 +85,22 @@ impl Place {
         format!("larder-devices/{}/{}", file_name(&self.server), self.project)
     }
 
-    /// Opens the mirror over `parts`, which keep it; a read waits for bytes of the server up to `deadline`.
+    /// Opens the mirror over `parts`, which keep it.
     ///
     /// # Errors
     /// `Denied` where this machine is no device of the server; the first time those of reaching it.
-    pub fn open(&self, parts: Parts, tuning: Settings, deadline: Duration) -> Result<(Arc<Drive>, Sync)> {
+    pub fn open(
+        &self,
+        parts: Parts,
+        tuning: Settings,
+        fetching: fetch::Settings,
+    ) -> Result<(Arc<Drive>, Sync)> {
         let server = Server::load(&self.server)?;
         let origin: Arc<dyn Origin> = Arc::new(server.origin(&self.project)?);
         let now = || Clock::system().now();
         let mirror = Arc::new(Mirror::open(parts.catalog.clone(), origin.clone(), now)?);
-        let fetch = Fetch::start(origin.clone(), parts.chunks.clone(), deadline)?;
         let parts = Parts { catalog: mirror.clone(), ..parts };
+        let fetch = Fetch::start(origin.clone(), &parts, fetching)?;
         let drive = Drive::open_remote(parts, tuning, fetch)?;
         let device = server.device;
         let label: Label = Box::new(move |at| format!("conflict from {device}, {}", time::day(at)));

@@ -22,6 +22,22 @@ pub enum Request {
         /// Wait so long for that to be nothing.
         wait_ms: u64,
     },
+    /// Fetch a file, or those in a folder.
+    Fetch {
+        /// A path of the drive.
+        path: Vec<u8>,
+        /// 1 to 10.
+        priority: u8,
+        /// Give a file up when it moved nothing for so long.
+        ttl_ms: Option<u64>,
+    },
+    /// Pause, resume or cancel what is fetched.
+    Order {
+        /// Which.
+        order: Order,
+        /// What of it.
+        scope: Scope,
+    },
     /// The versions of a path.
     Versions {
         /// A path of the drive.
@@ -103,6 +119,32 @@ pub enum Request {
         /// Where it is.
         dir: PathBuf,
     },
+}
+
+/// What to do about what is fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// Move nothing of it.
+    Pause,
+    /// Go on.
+    Resume,
+    /// End it.
+    Cancel,
+}
+
+/// What of all that is fetched or sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// A file, or those in a folder: a path of the drive.
+    Path(Vec<u8>),
+    /// Everything.
+    All,
+    /// Fetches.
+    Down,
+    /// Pushes.
+    Up,
 }
 
 /// How far a long job is.

@@ -13,6 +13,8 @@ use std::time::Duration;
 pub enum Look {
     /// One field a line.
     Fields,
+    /// What runs, or what is known of a file, and what is fetched.
+    Status,
     /// Words and, in turn, the names of fields.
     Line(&'static [&'static str]),
     /// A table of versions.
@@ -38,6 +40,7 @@ pub fn text(answer: &Value, look: &Look) -> String {
     let mut out = String::new();
     match look {
         Look::Fields => fields(answer, "", &mut out),
+        Look::Status => status(answer, &mut out),
         Look::Line(words) => line(answer, words, &mut out),
         Look::Versions => table(answer, &["version", "modified", "size_bytes", "kind", "until"], &mut out),
         Look::Users => table(answer, &["name", "role"], &mut out),
@@ -78,6 +81,35 @@ fn fields(answer: &Value, indent: &str, out: &mut String) {
     }
 }
 
+/// Fields, how much is here in a line of words, and a table of what is fetched.
+fn status(answer: &Value, out: &mut String) {
+    let mut short = answer.clone();
+    let fetches = short.as_object_mut().and_then(|object| object.remove("fetches")).unwrap_or_default();
+    if let (Some(percent), Some(ranges)) = (answer["here_percent"].as_u64(), answer["here_ranges"].as_u64()) {
+        short["here"] =
+            format!("{percent} %, {ranges} {}", if ranges == 1 { "range" } else { "ranges" }).into();
+        for key in ["here_bytes", "here_percent", "here_ranges"] {
+            short.as_object_mut().and_then(|object| object.remove(key));
+        }
+    }
+    fields(&short, "", out);
+    if fetches.as_array().is_some_and(|fetches| !fetches.is_empty()) {
+        let columns = [
+            "state",
+            "priority",
+            "percent",
+            "done_bytes",
+            "total_bytes",
+            "speed_bytes_per_s",
+            "left_s",
+            "path",
+            "why",
+        ];
+        out.push('\n');
+        table(&fetches, &columns, out);
+    }
+}
+
 fn table(answer: &Value, columns: &[&str], out: &mut String) {
     let rows = answer.as_array().map(Vec::as_slice).unwrap_or_default();
     let head: Vec<String> = columns.iter().map(|column| label(column)).collect();
@@ -94,7 +126,9 @@ fn table(answer: &Value, columns: &[&str], out: &mut String) {
 }
 
 fn label(key: &str) -> String {
-    let words = key.trim_end_matches("_bytes").trim_end_matches("_ms").replace('_', " ");
+    let units = ["_bytes_per_s", "_bytes", "_ms", "_s"];
+    let name = units.iter().find_map(|unit| key.strip_suffix(unit)).unwrap_or(key);
+    let words = name.replace('_', " ");
     let mut letters = words.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
@@ -102,9 +136,15 @@ fn label(key: &str) -> String {
 fn cell(key: &str, value: &Value) -> String {
     match value {
         Value::Null if key == "until" => "current".to_string(),
+        Value::Null if key == "why" => String::new(),
         Value::Null => "-".to_string(),
         Value::Bool(yes) => if *yes { "yes" } else { "no" }.to_string(),
         Value::Number(number) if key.ends_with("_bytes") => number.as_u64().map_or_else(|| "-".into(), size),
+        Value::Number(number) if key.ends_with("_bytes_per_s") => {
+            number.as_u64().map_or_else(|| "-".into(), |bytes| format!("{}/s", size(bytes)))
+        }
+        Value::Number(number) if key == "percent" => format!("{number} %"),
+        Value::Number(number) if key.ends_with("_s") => span(number.as_u64().unwrap_or_default()),
         Value::Number(number) if key.ends_with("_ms") => format!("{number} ms"),
         Value::Number(number) => number.to_string(),
         Value::String(text) => local(text),
@@ -122,6 +162,15 @@ pub fn size(bytes: u64) -> String {
         unit += 1;
     }
     if unit == 0 { format!("{bytes} B") } else { format!("{amount:.1} {}", units[unit]) }
+}
+
+/// Seconds as people read them.
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
 }
 
 /// A progress bar that appears with the first progress, on a terminal only.

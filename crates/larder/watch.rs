@@ -25,7 +25,7 @@ pub fn run(settings: &StoreSettings, request: &Request, json: bool) -> Result<()
         let answer = client::ask_running(settings, request)?.ok_or_else(|| {
             Error::unavailable(format!("no server runs on {}: start one", settings.data.display()))
         })?;
-        let text = if json { format!("{answer}\n") } else { show::text(&answer, &Look::Fields) };
+        let text = if json { format!("{answer}\n") } else { show::text(&answer, &Look::Status) };
         match out.write_all(format!("{clear}{text}").as_bytes()).and_then(|()| out.flush()) {
             Err(e) if e.kind() == ErrorKind::BrokenPipe => return Ok(()),
             written => written.map_err(|e| Error::io("standard output", e))?,

@@ -7,6 +7,7 @@ pub mod mount;
 pub mod process;
 pub mod proxy;
 pub mod random;
+pub mod remote;
 pub mod server;
 pub mod watchdog;
 

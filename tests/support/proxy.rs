@@ -1,6 +1,6 @@
 //! The way between a device and its server, which tests count on, cut, and spoil.
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -23,6 +23,12 @@ struct Shared {
     target: Mutex<Option<SocketAddr>>,
     open: Mutex<Vec<TcpStream>>,
     moved: AtomicU64,
+    requests: AtomicU64,
+    /// No more than so many bytes go to devices; nothing says that all may.
+    limit: Mutex<Option<u64>>,
+    changed: Condvar,
+    /// Somebody waits for a higher limit.
+    held: AtomicBool,
     spoils: AtomicBool,
 }
 
@@ -60,6 +66,23 @@ impl Proxy {
         self.shared.moved.load(Ordering::Relaxed)
     }
 
+    /// Requests of devices so far.
+    pub fn requests(&self) -> u64 {
+        self.shared.requests.load(Ordering::Relaxed)
+    }
+
+    /// Lets no more than about so many bytes in all go to devices, until told otherwise.
+    pub fn hold_at(&self, limit: Option<u64>) {
+        *self.shared.limit.lock() = limit;
+        self.shared.held.store(false, Ordering::SeqCst);
+        self.shared.changed.notify_all();
+    }
+
+    /// Says whether bytes wait here for a higher limit.
+    pub fn is_holding(&self) -> bool {
+        self.shared.held.load(Ordering::SeqCst)
+    }
+
     /// Whether bytes of files arrive as others.
     pub fn spoil(&self, spoils: bool) {
         self.shared.spoils.store(spoils, Ordering::Relaxed);
@@ -82,7 +105,16 @@ impl Shared {
     fn copy(&self, mut from: TcpStream, mut to: TcpStream, down: bool) {
         let mut buffer = vec![0; STEP];
         while let Ok(len @ 1..) = from.read(&mut buffer) {
+            if !down && buffer[..len].windows(9).any(|bytes| bytes == b" HTTP/1.1") {
+                self.requests.fetch_add(1, Ordering::Relaxed);
+            }
             if down {
+                let mut limit = self.limit.lock();
+                while limit.is_some_and(|limit| self.moved.load(Ordering::Relaxed) >= limit) {
+                    self.held.store(true, Ordering::SeqCst);
+                    self.changed.wait(&mut limit);
+                }
+                drop(limit);
                 self.moved.fetch_add(len as u64, Ordering::Relaxed);
                 if len > LONG && self.spoils.load(Ordering::Relaxed) {
                     buffer[len / 2] ^= 1;

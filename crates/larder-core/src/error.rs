@@ -3,6 +3,7 @@
 //! Callers: all crates. An error never carries secrets; `what` names the thing as the user knows it.
 
 use std::fmt;
+use std::time::Duration;
 
 /// The outcome of anything in Larder that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -82,19 +83,31 @@ impl Kind {
 pub struct Error {
     kind: Kind,
     what: String,
+    retry_after: Option<Duration>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
     /// Makes an error of `kind` about `what`, a short sentence without a full stop.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), source: None }
+        Self { kind, what: what.into(), retry_after: None, source: None }
     }
 
     /// Adds the error that caused this one.
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// Adds how long whoever failed asks to be left alone.
+    pub fn retry_after(mut self, wait: Option<Duration>) -> Self {
+        self.retry_after = wait;
+        self
+    }
+
+    /// How long to wait before trying again, where somebody said so.
+    pub fn asked_wait(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// Makes an error about `what` from an operating-system error, keeping what its kind says.

@@ -203,6 +203,11 @@ impl Drive {
         cached.unwrap_or_else(|| self.body(of, id).inspect(|body| self.caches.keep(id, body)))
     }
 
+    /// What fetches what is not here; nothing where everything is.
+    pub fn fetching(&self) -> Option<&Fetch> {
+        self.fetch.as_ref()
+    }
+
     /// Ends fetching, before mounts end: whoever waits for a server gets an error.
     pub fn stop_fetching(&self) {
         if let Some(fetch) = &self.fetch {

@@ -1,9 +1,9 @@
 //! Reading one committed version of a file.
 
+use crate::fetch::{self, Here};
 use crate::{Drive, Hold};
 use bytes::Bytes;
 use larder_core::{ChunkId, Error, Kind, Manifest, Node, Result, chunker};
-use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -36,26 +36,16 @@ impl Drive {
 }
 
 impl Drive {
-    /// How many bytes of `node` are here rather than at a server only; nothing is fetched to find out.
+    /// How much of `node` is here rather than at a server only; nothing is fetched to find out.
     ///
     /// # Errors
     /// Those of the store.
-    pub fn here_bytes(&self, node: &Node) -> Result<u64> {
-        let Some(head) = node.head() else { return Ok(0) };
-        let manifest = match Manifest::load(head, |id| self.chunks().get(id)) {
-            // Without the pages that name its chunks nothing of it can be read.
-            Err(error) if error.kind() == Kind::NotFound => return Ok(0),
-            manifest => manifest?,
-        };
-        let ids: Vec<ChunkId> = manifest.extents().iter().map(|extent| extent.id).collect();
-        let missing: HashSet<ChunkId> = self.chunks().missing(&ids)?.into_iter().collect();
-        let is_here = |id: &ChunkId| id.is_hole() || !missing.contains(id);
-        Ok(manifest
-            .extents()
-            .iter()
-            .filter(|extent| is_here(&extent.id))
-            .map(|extent| extent.len_bytes)
-            .sum())
+    pub fn here(&self, node: &Node) -> Result<Here> {
+        let whole = Here { bytes: node.size_bytes(), ranges: u64::from(node.size_bytes() > 0) };
+        match node.head() {
+            Some(head) if self.fetches() => fetch::here(self.chunks(), head),
+            _ => Ok(whole),
+        }
     }
 }
 

@@ -325,4 +325,6 @@ pub enum Table {
     Mirror = 5,
     /// What a mirror needs for telling its server of changes.
     Pushing = 6,
+    /// What a device was asked to fetch, by file.
+    Fetches = 7,
 }

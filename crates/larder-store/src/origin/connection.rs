@@ -2,6 +2,7 @@
 //!
 //! Asynchronous inside, for requests that are given up on; callers block.
 
+use super::cancel::Cancel;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
@@ -16,7 +17,7 @@ use larder_core::{Error, Kind, Result};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -102,14 +103,18 @@ impl Connection {
         self.ended.send_replace(true);
     }
 
-    /// Does what [`Connection::block_on`] does, no longer than until `by`.
-    pub(super) fn block_until<T>(
+    /// Does what [`Connection::block_on`] does, unless `cancel` ends it.
+    pub(super) fn block_unless<T>(
         &self,
-        by: Option<Instant>,
+        cancel: &Cancel,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let Some(by) = by else { return self.block_on(work) };
-        self.block_on(async { tokio::time::timeout_at(by.into(), work).await.map_err(|_| self.silent())? })
+        self.block_on(async {
+            tokio::select! {
+                done = work => done,
+                () = cancel.cancelled() => Err(Error::unavailable("nobody waits for it any more")),
+            }
+        })
     }
 
     /// Waits for `work`, or for the end of everything.
@@ -175,16 +180,19 @@ impl Connection {
     /// What the server said instead of an answer.
     async fn refusal(&self, answer: http::Response<Incoming>) -> Error {
         let status = answer.status();
+        let told = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+        // The other form, a date, would need a clock that agrees with the server's.
+        let wait = told.and_then(|seconds| seconds.trim().parse().ok()).map(Duration::from_secs);
         let is_problem = is_of(&answer, "application/problem+json");
         let body = if is_problem { self.collect(answer).await.ok() } else { None };
         let problem = body.and_then(|bytes| serde_json::from_slice::<Problem>(&bytes).ok());
-        let Some(problem) = problem else { return self.stranger(status) };
+        let Some(problem) = problem else { return self.stranger(status).retry_after(wait) };
         let kind = match status {
             StatusCode::UNAUTHORIZED => return Error::denied(self.unknown.clone()),
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Kind::Unavailable,
             _ => Kind::of_word(&problem.kind).unwrap_or(Kind::Unavailable),
         };
-        Error::new(kind, format!("{}: {}", self.server, problem.what))
+        Error::new(kind, format!("{}: {}", self.server, problem.what)).retry_after(wait)
     }
 
     /// A proxy before the server, or the page of a network that wants a login: what it says of a file means nothing.

@@ -1,7 +1,7 @@
 //! A project at a server, over HTTP. Source: crates/larder-api/PROTOCOL.md.
 
 use super::connection::Connection;
-use super::{Feed, News, Origin, Page, Project, Pushed, Role};
+use super::{Cancel, Feed, News, Origin, Page, Project, Pushed, Role};
 use crate::catalog::{Cursor, Entry};
 use crate::wire::{self, Described, WireChange, WireChanges, WireEntry, WireNode, WirePage};
 use base64::Engine;
@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use larder_core::{ChunkId, Error, Name, NodeId, Result, chunker, manifest};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The longest page of a manifest.
 const PAGE_MAX_BYTES: usize = manifest::PAGE_EXTENTS * manifest::EXTENT_BYTES;
@@ -104,12 +104,12 @@ impl Origin for HttpOrigin {
         &self,
         of: NodeId,
         ids: &[ChunkId],
-        by: Option<Instant>,
+        cancel: &Cancel,
         arrived: &mut dyn FnMut(usize, Option<Bytes>) -> Result<()>,
     ) -> Result<()> {
         let path = self.path(&format!("/nodes/{of}/chunks"));
         let body = ids.iter().flat_map(|id| id.0).collect();
-        self.connection.block_until(by, async {
+        self.connection.block_unless(cancel, async {
             let answer = self.connection.send(Method::POST, &path, "application/octet-stream", body).await?;
             let mut frames = Frames { body: answer.into_body(), ahead: BytesMut::new() };
             for at in 0..ids.len() {

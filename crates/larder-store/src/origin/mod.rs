@@ -3,6 +3,7 @@
 //! Calls block and end: each has a time after which it fails. Whatever a server sends is checked before it is believed.
 
 mod asking;
+mod cancel;
 mod connection;
 mod http;
 mod known;
@@ -12,6 +13,7 @@ mod pushing;
 mod resolve;
 mod tls;
 
+pub use cancel::Cancel;
 pub use connection::{Connection, Credentials};
 pub use http::HttpOrigin;
 pub(crate) use mirror::CURSOR;
@@ -22,7 +24,7 @@ use crate::catalog::{Cursor, Entry};
 use crate::wire::Described;
 use bytes::Bytes;
 use larder_core::{ChunkId, Error, Name, NodeId, Result};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Chunks asked for by [`Origin::missing`] at once.
 pub const ASKED_MAX: usize = 4096;
@@ -137,8 +139,8 @@ pub trait Origin: Send + Sync {
     fn find(&self, folder: NodeId, name: &Name) -> Result<Option<Described>>;
 
     /// Fetches chunks that the content of file `of` holds, in one request, and hands each over as it arrives: its place in
-    /// `ids` and its body, which nobody has checked yet; no body where the server does not have it for this file. Whoever
-    /// waits gives a time `by` which it ends.
+    /// `ids` and its body, which nobody has checked yet; no body where the server does not have it for this file.
+    /// `cancel` ends the call from elsewhere, with `Unavailable`.
     ///
     /// # Errors
     /// Those of `arrived`, which end the call.
@@ -146,7 +148,7 @@ pub trait Origin: Send + Sync {
         &self,
         of: NodeId,
         ids: &[ChunkId],
-        by: Option<Instant>,
+        cancel: &Cancel,
         arrived: &mut dyn FnMut(usize, Option<Bytes>) -> Result<()>,
     ) -> Result<()>;
 

@@ -152,7 +152,7 @@ impl Origin for Server {
         &self,
         _: NodeId,
         _: &[ChunkId],
-        _: Option<std::time::Instant>,
+        _: &larder_store::origin::Cancel,
         _: &mut dyn FnMut(usize, Option<bytes::Bytes>) -> Result<()>,
     ) -> Result<()> {
         unreachable!("no test reads a file")

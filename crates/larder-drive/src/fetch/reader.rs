@@ -1,0 +1,205 @@
+//! Who waits in a read, and what will be read next.
+
+use super::{Fetch, Shared, ending};
+use bytes::Bytes;
+use larder_core::{ChunkId, Error, Kind, NodeId, Result, chunker};
+use larder_policy::Tick;
+use larder_policy::plan::{Amount, Event, JobId, Outcome, Scope, Urgency};
+use parking_lot::MutexGuard;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Chunks that may be wished for ahead of readers; a hint beyond them is dropped.
+const AHEAD_MAX: usize = 1024;
+/// A hint that came to nothing for so long is dropped.
+const AHEAD_LIFE: Duration = Duration::from_secs(30);
+/// How long a chunk is taken to be that somebody wants without saying its length.
+const SIZE_BYTES: u32 = chunker::AVG_BYTES as u32;
+
+/// The wishes of readers.
+#[derive(Default)]
+pub(super) struct Readers {
+    wishes: HashMap<JobId, Reading>,
+    ahead_chunks: usize,
+}
+
+/// One of them.
+struct Reading {
+    of: NodeId,
+    for_whom: Whom,
+}
+
+enum Whom {
+    /// A thread that waits for a chunk.
+    Thread { chunk: ChunkId, answer: Option<Result<Bytes>> },
+    /// A thread that will ask for each of the chunks in turn.
+    Following,
+    /// Nobody yet: so many chunks.
+    Ahead(usize),
+}
+
+impl Readers {
+    fn add(&mut self, job: JobId, of: NodeId, for_whom: Whom) {
+        if let Whom::Ahead(chunks) = for_whom {
+            self.ahead_chunks += chunks;
+        }
+        self.wishes.insert(job, Reading { of, for_whom });
+    }
+
+    fn remove(&mut self, job: JobId) {
+        if let Some(Reading { for_whom: Whom::Ahead(chunks), .. }) = self.wishes.remove(&job) {
+            self.ahead_chunks -= chunks;
+        }
+    }
+
+    /// Hands a chunk to those who wait for it; says whether there are any.
+    pub(super) fn came(&mut self, id: &ChunkId, body: &Bytes) -> bool {
+        let mut is_awaited = false;
+        for reading in self.wishes.values_mut() {
+            if let Whom::Thread { chunk, answer } = &mut reading.for_whom
+                && chunk == id
+            {
+                *answer = Some(Ok(body.clone()));
+                is_awaited = true;
+            }
+        }
+        is_awaited
+    }
+
+    /// A wish ended; says whether it was a reader's. `cause` as for the driver's pump.
+    pub(super) fn ended(&mut self, job: JobId, outcome: Outcome, cause: Option<&Error>) -> bool {
+        let Some(reading) = self.wishes.get_mut(&job) else { return false };
+        match &mut reading.for_whom {
+            Whom::Thread { chunk, answer } => {
+                if let Some(kind) = outcome.kind() {
+                    answer.get_or_insert_with(|| Err(failure(kind, chunk, cause)));
+                }
+            }
+            Whom::Following | Whom::Ahead(_) => self.remove(job),
+        }
+        true
+    }
+
+    fn answer(&mut self, job: JobId) -> Option<Result<Bytes>> {
+        match &mut self.wishes.get_mut(&job)?.for_whom {
+            Whom::Thread { answer, .. } => answer.take(),
+            Whom::Following | Whom::Ahead(_) => None,
+        }
+    }
+
+    /// What to tell the planner so that readers of file `of` wait, and nothing is fetched ahead of them.
+    pub(super) fn hold(&self, of: NodeId) -> Vec<Event> {
+        let own = self.wishes.iter().filter(|(_, reading)| reading.of == of);
+        own.map(|(job, reading)| match reading.for_whom {
+            Whom::Thread { .. } => Event::Pause(Scope::Job(*job)),
+            Whom::Following | Whom::Ahead(_) => Event::Cancel(Scope::Job(*job)),
+        })
+        .collect()
+    }
+
+    /// What to tell it so that they go on.
+    pub(super) fn let_go(&self, of: NodeId) -> Vec<Event> {
+        let own = self.wishes.iter().filter(|(_, reading)| reading.of == of);
+        own.map(|(job, _)| Event::Resume(Scope::Job(*job))).collect()
+    }
+}
+
+impl Fetch {
+    /// Fetches chunk `id`, which the content of file `of` holds.
+    ///
+    /// # Errors
+    /// `Unavailable` where it did not come in time, or fetching has ended; `Corrupt` where the server sends other bytes. That it
+    /// cannot be kept is none.
+    pub fn get(&self, of: NodeId, id: &ChunkId) -> Result<Bytes> {
+        let shared = &*self.shared;
+        let begun = shared.now();
+        let deadline = begun.after(shared.settings.deadline);
+        let mut driver = shared.driver.lock();
+        if driver.ended {
+            return Err(ending());
+        }
+        // It may have come since the caller looked.
+        if shared.chunks.missing(std::slice::from_ref(id))?.is_empty()
+            && let Ok(body) = MutexGuard::unlocked(&mut driver, || shared.chunks.get(id))
+        {
+            return Ok(body);
+        }
+        let chunks = vec![(*id, SIZE_BYTES)];
+        let job =
+            driver.wish(begun, (of, Urgency::Reader), chunks, Amount::default(), (Some(deadline), None))?;
+        driver.readers.add(job, of, Whom::Thread { chunk: *id, answer: None });
+        if shared.holds(&driver.requested, of) {
+            driver.tell(begun, Event::Pause(Scope::Job(job)));
+        }
+        let starts = shared.plan(&mut driver, None);
+        let own = driver.take_only(id);
+        shared.have_done(starts.saturating_sub(usize::from(own.is_some())));
+        if let Some(call) = own {
+            MutexGuard::unlocked(&mut driver, || shared.carry_out(&call));
+        }
+        let answer = loop {
+            if let Some(answer) = driver.readers.answer(job) {
+                break answer;
+            }
+            if driver.ended {
+                break Err(ending());
+            }
+            if shared.now() >= deadline {
+                break Err(failure(Kind::Unavailable, id, None));
+            }
+            shared.answered.wait_until(&mut driver, shared.instant(deadline));
+        };
+        driver.readers.remove(job);
+        driver.cancel(shared.now(), job);
+        shared.pump(&mut driver, None);
+        answer
+    }
+
+    /// Hears that a reader of file `of` waits for the chunks `now` and will read those `soon`. A hint.
+    pub fn will_read(&self, of: NodeId, now: &[ChunkId], soon: &[ChunkId]) {
+        let shared = &*self.shared;
+        // One chunk is asked for by the reader itself.
+        let now = if now.len() > 1 { now } else { &[] };
+        if now.is_empty() && soon.is_empty() {
+            return;
+        }
+        let mut driver = shared.driver.lock();
+        let missing = |ids: &[ChunkId]| shared.chunks.missing(ids).unwrap_or_default();
+        let (now, mut soon) = (missing(now), missing(soon));
+        soon.truncate(AHEAD_MAX - driver.readers.ahead_chunks.min(AHEAD_MAX));
+        if (now.len() <= 1 && soon.is_empty()) || driver.ended || shared.holds(&driver.requested, of) {
+            return;
+        }
+        let at = shared.now();
+        let mut wish = |ids: Vec<ChunkId>, urgency, deadline: Tick, whom| {
+            let chunks = ids.into_iter().map(|id| (id, SIZE_BYTES)).collect();
+            let wished = driver.wish(at, (of, urgency), chunks, Amount::default(), (Some(deadline), None));
+            // Without room nobody is worse off: whoever reads asks.
+            if let Ok(job) = wished {
+                driver.readers.add(job, of, whom);
+            }
+        };
+        if now.len() > 1 {
+            wish(now, Urgency::Reader, at.after(shared.settings.deadline), Whom::Following);
+        }
+        if !soon.is_empty() {
+            let ahead = Whom::Ahead(soon.len());
+            wish(soon, Urgency::Readahead, at.after(AHEAD_LIFE), ahead);
+        }
+        shared.pump(&mut driver, None);
+    }
+}
+
+fn failure(kind: Kind, chunk: &ChunkId, cause: Option<&Error>) -> Error {
+    match (kind, cause) {
+        (Kind::Unavailable, _) | (_, None) => Error::new(kind, format!("chunk {chunk} did not come in time")),
+        (kind, Some(cause)) => Error::new(kind, cause.to_string()),
+    }
+}
+
+impl Shared {
+    /// Says whether reads of file `of` wait, as its fetch is paused.
+    fn holds(&self, requested: &super::requested::Requested, of: NodeId) -> bool {
+        self.settings.pause_holds_readers && requested.is_held(of)
+    }
+}

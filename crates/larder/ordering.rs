@@ -1,0 +1,110 @@
+//! `larder fetch`, `pause`, `resume` and `cancel`: whom they ask, and what they tell.
+
+use crate::args::{Command, Whole};
+use crate::client;
+use crate::config::StoreSettings;
+use crate::fetching::not_remote;
+use crate::mounts::{self, Place};
+use crate::origin;
+use crate::request::{Order, Request, Scope};
+use crate::show::size;
+use larder_core::{Error, Result};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// Has one of these commands carried out; what to tell of it, for each drive that was asked. `data` is the directory that
+/// the user named, if any; `store` reads the settings of one.
+///
+/// # Errors
+/// `Invalid` for a path in no mount of a server's project; `Unavailable` where nothing has it mounted; those of the order.
+pub fn run(
+    command: Command,
+    data: Option<PathBuf>,
+    store: impl Fn(PathBuf) -> Result<StoreSettings>,
+) -> Result<Vec<(String, Value)>> {
+    let ask = |data: PathBuf, request: &Request| {
+        let none = || Error::unavailable(format!("nothing has {} mounted", data.display()));
+        client::ask_running(&store(data.clone())?, request)?.ok_or_else(none)
+    };
+    let (order, whole) = match command {
+        Command::Fetch { path, priority, ttl } => {
+            let (data, place) = remote(&path)?;
+            let ttl_ms = ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+            let answer = ask(data, &Request::Fetch { path: place.bytes(), priority, ttl_ms })?;
+            return Ok(vec![(asked_line(&answer), answer)]);
+        }
+        Command::Pause(whole) => (Order::Pause, whole),
+        Command::Resume(whole) => (Order::Resume, whole),
+        Command::Cancel(whole) => (Order::Cancel, whole),
+        other => unreachable!("{other:?} is no such command"),
+    };
+    let (scope, all) = match whole {
+        Whole { path: Some(path), .. } => {
+            let (data, place) = remote(&path)?;
+            (Scope::Path(place.bytes()), vec![data])
+        }
+        Whole { all: true, .. } => (Scope::All, data.map_or_else(remotes, |data| Ok(vec![data]))?),
+        Whole { down: true, .. } => (Scope::Down, data.map_or_else(remotes, |data| Ok(vec![data]))?),
+        Whole { .. } => (Scope::Up, data.map_or_else(remotes, |data| Ok(vec![data]))?),
+    };
+    let told = all.into_iter().map(|data| {
+        let answer = ask(data, &Request::Order { order, scope: scope.clone() })?;
+        Ok((order_line(order, &scope, &answer), answer))
+    });
+    told.collect()
+}
+
+/// The data directory and the path in the drive that `path` leads to.
+fn remote(path: &Path) -> Result<(PathBuf, Place)> {
+    let place = mounts::place(path)?;
+    let source = place.source.clone().map(|source| Ok((origin::Place::of(&source)?.is_some(), source)));
+    match source.transpose()? {
+        Some((true, source)) => Ok((source, place)),
+        Some((false, _)) => Err(not_remote(&path.display().to_string())),
+        None => Err(Error::invalid(format!("{} is in no mount of a server's project", path.display()))),
+    }
+}
+
+/// The data directories of all mounts of servers' projects.
+fn remotes() -> Result<Vec<PathBuf>> {
+    let mut all: Vec<PathBuf> = mounts::list()?.into_iter().map(|mount| mount.source).collect();
+    all.sort_unstable();
+    all.dedup();
+    // Others' cannot be asked.
+    all.retain(|data| origin::Place::of(data).is_ok_and(|place| place.is_some()));
+    if all.is_empty() {
+        return Err(Error::not_found("a mount of a server's project"));
+    }
+    Ok(all)
+}
+
+fn files(count: u64) -> String {
+    if count == 1 { "1 file".into() } else { format!("{count} files") }
+}
+
+fn asked_line(answer: &Value) -> String {
+    let number = |key: &str| answer[key].as_u64().unwrap_or_default();
+    let here = format!("{}, {}", files(number("here_files")), size(number("here_bytes")));
+    match number("files") {
+        0 => format!("Nothing to fetch ({here} here)"),
+        count => {
+            let missing = size(number("missing_bytes"));
+            format!("Fetching {}, {missing} ({here} here already)", files(count))
+        }
+    }
+}
+
+fn order_line(order: Order, scope: &Scope, answer: &Value) -> String {
+    let done = match order {
+        Order::Pause => "Paused",
+        Order::Resume => "Resumed",
+        Order::Cancel => "Cancelled",
+    };
+    let count = files(answer["files"].as_u64().unwrap_or_default());
+    match scope {
+        Scope::Path(_) => format!("{done} {count}"),
+        Scope::All => format!("{done} everything ({count})"),
+        Scope::Down => format!("{done} fetching ({count})"),
+        Scope::Up => format!("{done} sending"),
+    }
+}
