@@ -40,12 +40,14 @@ pub enum Expect {
     Content(NodeId, Head),
     /// The node is in the tree: neither it nor a folder above it is deleted.
     Alive(NodeId),
+    /// The record is this, or is not there.
+    Record(Table, Vec<u8>, Option<Vec<u8>>),
 }
 
 /// What a new node starts with; the catalog fills in the rest.
 #[derive(Clone, Debug)]
 pub struct NewNode {
-    /// From [`Catalog::new_id`](super::Catalog::new_id).
+    /// From [`Catalog::new_id`](super::Catalog::new_id), or from a range that was given away.
     pub id: NodeId,
     /// What it is.
     pub kind: NodeKind,
@@ -140,7 +142,8 @@ pub enum XattrMode {
 /// One operation of a commit.
 #[derive(Clone, Debug)]
 pub enum Op {
-    /// Makes `node` as `name` in `parent`. Errors: `Exists`, `NotFound` and `NotADirectory` for the parent.
+    /// Makes `node` as `name` in `parent`. Errors: `Exists`, `NotFound` and `NotADirectory` for the parent; `Invalid` where
+    /// the node's id is another's, be it in the history.
     Create {
         /// The folder.
         parent: NodeId,

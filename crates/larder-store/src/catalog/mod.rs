@@ -15,7 +15,7 @@ pub use larder_core::{XATTR_MAX_BYTES, XATTR_NAME_MAX_BYTES};
 pub use queue::{QueueState, Queued};
 pub use step::{Entry, Removal, STEPS_MAX, Spot, Step, Touched};
 
-use larder_core::{Name, Node, NodeId, Result, Timestamp};
+use larder_core::{Kind, Name, Node, NodeId, OpId, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// What a commit did.
@@ -152,6 +152,21 @@ pub trait Catalog: Send + Sync {
     /// # Errors
     /// `Conflict` where an [`Expect`] does not hold; those that each [`Op`] names; `NoSpace`.
     fn commit(&self, commit: Commit) -> Result<Committed>;
+
+    /// Says whether the operation `id` was carried out, as far as the history goes back.
+    ///
+    /// # Errors
+    /// Those of the index.
+    fn is_done(&self, id: OpId) -> Result<bool> {
+        // What was done succeeds whatever is expected; for anything else this never holds.
+        let expect = vec![Expect::Version(NodeId(0), 0)];
+        let (at, durability) = (Timestamp(0), Durability::Process);
+        match self.commit(Commit { at, op_id: Some(id), expect, ops: Vec::new(), durability }) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == Kind::Conflict => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
 
     /// Returns the earlier contents of a file, oldest first.
     ///

@@ -1,14 +1,18 @@
 //! Commits: whole or not at all, under conditions, once; and the feed of what they changed.
 
-use super::{Case, ROOT, Session, create, name, set_content};
-use crate::catalog::{Attrs, Change, Commit, Cursor, Durability, Expect, Op, Unlink};
+use super::{Case, ROOT, Session, create, name, new_node, set_content};
+use crate::catalog::{Attrs, Change, Commit, Cursor, Durability, Expect, NewNode, Op, Table, Unlink};
+use crate::origin::RANGE_BITS;
 use larder_core::{Kind, NodeId, NodeKind, OpId, Timestamp};
 
 pub(super) const CASES: &[Case] = &[
     ("a commit is whole or nothing", a_commit_is_whole_or_nothing),
     ("operations see those before them", operations_see_those_before_them),
     ("conditions are checked first", conditions_are_checked_first),
+    ("what a path leads to is alive", what_a_path_leads_to_is_alive),
+    ("a record is a condition", a_record_is_a_condition),
     ("an operation id counts once", an_operation_id_counts_once),
+    ("an id names one node only", an_id_names_one_node_only),
     ("the feed has every change once and in order", the_feed_has_every_change_once),
     ("commits at the same time are all there", commits_at_the_same_time_are_all_there),
     ("a long commit is whole", a_long_commit_is_whole),
@@ -64,6 +68,51 @@ fn conditions_are_checked_first(s: &Session<'_>) {
     assert_eq!(s.node(file).size_bytes(), 10);
 }
 
+fn what_a_path_leads_to_is_alive(s: &Session<'_>) {
+    let top = s.folder(ROOT, "top");
+    let sub = s.folder(top, "sub");
+    let (file, linked) = (s.file(sub, "file"), s.file(sub, "linked"));
+    s.done(Op::Link { node: linked, parent: ROOT, name: name("other") });
+    let draft = s.catalog.new_id();
+    let node = Box::new(NewNode { draft: true, ..new_node(draft, NodeKind::File) });
+    s.done(Op::Create { parent: ROOT, name: name("draft"), node });
+    let is_alive = |node| match s.run_if(vec![Expect::Alive(node)], Vec::new()) {
+        Ok(_) => true,
+        Err(error) => {
+            assert_eq!(error.kind(), Kind::Conflict);
+            false
+        }
+    };
+    let alive = || [ROOT, top, sub, file, linked, draft, NodeId(999)].map(is_alive);
+    assert_eq!(alive(), [true, true, true, true, true, false, false]);
+    s.done(Op::Unlink { parent: ROOT, name: name("top"), what: Unlink::Tree });
+    assert_eq!(alive(), [true, false, false, false, true, false, false], "it has another name");
+}
+
+fn a_record_is_a_condition(s: &Session<'_>) {
+    let set = |expect: Option<&[u8]>, value: &[u8]| {
+        let (table, key, value) = (Table::Settings, b"key".to_vec(), Some(value.to_vec()));
+        let expect = Expect::Record(table, key.clone(), expect.map(<[u8]>::to_vec));
+        s.run_if(vec![expect], vec![Op::SetRecord { table, key, value }]).map(drop)
+    };
+    assert_eq!(set(Some(b"1"), b"2").expect_err("there is none").kind(), Kind::Conflict);
+    set(None, b"1").expect("there is none");
+    assert_eq!(set(None, b"2").expect_err("there is one").kind(), Kind::Conflict);
+    set(Some(b"1"), b"2").expect("as expected");
+    assert_eq!(s.catalog.record(Table::Settings, b"key").expect("an answer"), Some(b"2".to_vec()));
+}
+
+fn an_id_names_one_node_only(s: &Session<'_>) {
+    let id = NodeId(5 << RANGE_BITS);
+    s.done(create(id, ROOT, "one", NodeKind::File));
+    assert_eq!(s.refused(create(id, ROOT, "two", NodeKind::File)), Kind::Invalid);
+    s.done(Op::Unlink { parent: ROOT, name: name("one"), what: Unlink::File });
+    assert_eq!(s.refused(create(id, ROOT, "two", NodeKind::File)), Kind::Invalid, "the history has it");
+    let twice = ["a", "b"].map(|text| create(NodeId(id.0 + 1), ROOT, text, NodeKind::File));
+    assert_eq!(s.run(twice.to_vec()).expect_err("one id twice").kind(), Kind::Invalid);
+    assert_eq!(s.names(ROOT), [""; 0]);
+}
+
 fn an_operation_id_counts_once(s: &Session<'_>) {
     let file = s.file(ROOT, "file");
     let commit = |op_id, mode| Commit {
@@ -73,7 +122,10 @@ fn an_operation_id_counts_once(s: &Session<'_>) {
         ops: vec![Op::SetAttrs { node: file, attrs: Attrs { mode: Some(mode), ..Attrs::default() } }],
         durability: Durability::Power,
     };
+    let is_done = |id| s.catalog.is_done(OpId(id)).expect("an answer");
+    assert!(!is_done(1));
     assert_eq!(s.catalog.commit(commit(1, 0o600)).expect("first").changes, [Change::Attrs(file)]);
+    assert!(is_done(1) && !is_done(2));
     let version = s.node(file).version;
     assert_eq!(s.catalog.commit(commit(1, 0o644)).expect("again").changes, []);
     assert_eq!((s.node(file).mode, s.node(file).version), (0o600, version));

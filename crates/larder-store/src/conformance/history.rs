@@ -1,14 +1,15 @@
 //! The history: old contents, deleted nodes, how they come back and how they end; drafts, which have none.
 
 use super::{Case, ROOT, Session, head, name, place, set_content};
-use crate::catalog::{Counts, Op, Unlink};
-use larder_core::{Kind, NodeId, NodeKind, Timestamp};
+use crate::catalog::{Commit, Counts, Durability, Op, Unlink};
+use larder_core::{Kind, NodeId, NodeKind, OpId, Timestamp};
 
 pub(super) const CASES: &[Case] = &[
     ("replaced contents are kept in order", replaced_contents_are_kept_in_order),
     ("deleted nodes come back", deleted_nodes_come_back),
     ("a name deleted many times keeps them all", a_name_deleted_many_times_keeps_them_all),
     ("purging ends the history before a time", purging_ends_the_history_before_a_time),
+    ("operation ids end with the history", operation_ids_end_with_the_history),
     ("interim contents are no versions", interim_contents_are_no_versions),
     ("purging a tree forgets a file that has two names in it", purging_forgets_a_file_with_two_names),
     ("drafts become visible and leave no history", drafts_leave_no_history),
@@ -102,6 +103,21 @@ fn purging_ends_the_history_before_a_time(s: &Session<'_>) {
     assert_eq!(s.catalog.node(top).expect_err("purged").kind(), Kind::NotFound);
     assert_eq!(s.catalog.versions(file).expect("versions"), []);
     assert_eq!(s.node(file).size_bytes(), 40);
+}
+
+fn operation_ids_end_with_the_history(s: &Session<'_>) {
+    let commit = |id: u32| {
+        let (at, op_id) = (Timestamp(i64::from(id)), Some(OpId(id.into())));
+        let commit = Commit { at, op_id, expect: vec![], ops: vec![], durability: Durability::Process };
+        s.catalog.commit(commit).expect("committed");
+    };
+    (1..=10).for_each(commit);
+    let done = || (1..=10).filter(|id| s.catalog.is_done(OpId(*id)).expect("an answer")).collect::<Vec<_>>();
+    assert_eq!(done().len(), 10);
+    let step = Op::PurgeHistory { before: Timestamp(8), interim_before: Timestamp(i64::MIN), limit: 3 };
+    assert_eq!(s.done(step).purged, 3, "so many in a commit");
+    assert_eq!(purge(s, 8), 4);
+    assert_eq!(done(), [8, 9, 10]);
 }
 
 fn interim_contents_are_no_versions(s: &Session<'_>) {

@@ -167,6 +167,7 @@ fn check<K: Kv>(txn: &Txn<'_, K>, expect: &Expect) -> Result<()> {
         Expect::Name(parent, name, node) => txn.entry(*parent, name)? == *node,
         Expect::Content(id, head) => txn.node_if(*id)?.is_some_and(|node| node.head() == Some(head)),
         Expect::Alive(id) => txn.is_alive(*id)?,
+        Expect::Record(table, key, value) => txn.read(&keys::record(*table as u8, key))? == *value,
     };
     if holds { Ok(()) } else { Err(Error::conflict("changed since it was read")) }
 }

@@ -8,6 +8,7 @@ use crate::catalog::{
     XATTR_NAME_MAX_BYTES, XattrMode,
 };
 use crate::kv::Kv;
+use crate::origin::RANGE_BITS;
 use larder_core::{Content, Error, Head, Kind, Name, Node, NodeId, Result, Timestamp, name};
 
 /// The most names of one node. Source: LINK_MAX of ext4, as pathconf(3) tells it.
@@ -68,6 +69,10 @@ impl<K: Kv> Txn<'_, K> {
 
     fn create(&mut self, parent: NodeId, name: Name, new: NewNode) -> Result<()> {
         self.free_name(parent, &name)?;
+        // Ids of range 0 are this catalog's own, and never come twice.
+        if new.id.0 >> RANGE_BITS != 0 && self.node_if(new.id)?.is_some() {
+            return Err(Error::invalid(format!("there is, or was, another node {}", new.id)));
+        }
         let node = new.named(parent, name.clone(), self.at);
         if node.draft {
             self.write(keys::draft(node.id), Some(Vec::new()));
