@@ -7,7 +7,7 @@ use crate::horizon::{Hold, Horizon};
 use crate::locks::Locks;
 use crate::{Actor, Base, Door, Parts};
 use bytes::Bytes;
-use larder_core::{ChunkId, Error, Head, Kind, Manifest, NodeId, Result, Timestamp};
+use larder_core::{ChunkId, Error, Head, Kind, Manifest, NodeId, OpId, Result, Timestamp};
 use larder_store::{Change, Commit, Committed, Durability, Expect, Op};
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -122,12 +122,7 @@ impl Drive {
         ops: Vec<Op>,
         durability: Durability,
     ) -> Result<Committed> {
-        let permit = self.locks.permit(self, actor, &ops)?;
-        let committed = self.apply(expect, ops, Durability::Process)?;
-        // Who wants a lock waits until the commit is made, but not for the disk.
-        drop(permit);
-        // At once: what was committed can be seen already.
-        self.subscribers.tell(actor.door, &committed.changes);
+        let committed = self.permitted(actor, None, expect, ops)?;
         if durability == Durability::Power {
             self.chunks().sync()?;
         }
@@ -135,6 +130,50 @@ impl Drive {
         if actor.door != Door::Mount && !committed.changes.is_empty() {
             self.subscribers.settle();
         }
+        Ok(committed)
+    }
+
+    /// Does what [`Drive::commit`] does, and only once for the same `op_id`: again it changes nothing and succeeds, whatever
+    /// is locked by then. It survives the death of this process; [`Drive::settle`] completes any number of them.
+    ///
+    /// # Errors
+    /// Those of [`Drive::commit`].
+    pub fn commit_once(
+        &self,
+        actor: &Actor,
+        op_id: OpId,
+        expect: Vec<Expect>,
+        ops: Vec<Op>,
+    ) -> Result<Committed> {
+        match self.catalog().is_done(op_id)? {
+            true => Ok(Committed::default()),
+            false => self.permitted(actor, Some(op_id), expect, ops),
+        }
+    }
+
+    /// Returns once everything committed before is durable, and seen in every mount whose kernel listens.
+    ///
+    /// # Errors
+    /// Those of [`larder_store::ChunkStore::sync`].
+    pub fn settle(&self) -> Result<()> {
+        self.chunks().sync()?;
+        self.subscribers.settle();
+        Ok(())
+    }
+
+    fn permitted(
+        &self,
+        actor: &Actor,
+        op_id: Option<OpId>,
+        expect: Vec<Expect>,
+        ops: Vec<Op>,
+    ) -> Result<Committed> {
+        // Who wants a lock waits until the commit is made, but not for the disk.
+        let permit = self.locks.permit(self, actor, &ops)?;
+        let committed = self.apply(op_id, expect, ops, Durability::Process)?;
+        drop(permit);
+        // At once: what was committed can be seen already.
+        self.subscribers.tell(actor.door, &committed.changes);
         Ok(committed)
     }
 
@@ -146,14 +185,20 @@ impl Drive {
         ops: Vec<Op>,
         durability: Durability,
     ) -> Result<Committed> {
-        let committed = self.apply(expect, ops, durability)?;
+        let committed = self.apply(None, expect, ops, durability)?;
         self.subscribers.tell(actor.door, &committed.changes);
         Ok(committed)
     }
 
-    fn apply(&self, expect: Vec<Expect>, ops: Vec<Op>, durability: Durability) -> Result<Committed> {
+    fn apply(
+        &self,
+        op_id: Option<OpId>,
+        expect: Vec<Expect>,
+        ops: Vec<Op>,
+        durability: Durability,
+    ) -> Result<Committed> {
         let pending = self.horizon.begin(|| self.now());
-        self.catalog().commit(Commit { at: pending.at(), op_id: None, expect, ops, durability })
+        self.catalog().commit(Commit { at: pending.at(), op_id, expect, ops, durability })
     }
 
     /// Calls `hear` after each commit, on the committing thread: it must not block and not call the drive. `settle`

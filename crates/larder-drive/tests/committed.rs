@@ -1,6 +1,6 @@
 //! What the committed view of a drive promises.
 
-use larder_core::{DrivePath, Kind, Name, NodeId, Result, Timestamp};
+use larder_core::{DrivePath, Kind, Name, NodeId, OpId, Result, Timestamp};
 use larder_drive::{
     Actor, Clock, CopyDepth, Door, Drive, LockRequest, OpenFlags, Parts, Settings, Target, Which, is_locked,
 };
@@ -199,6 +199,22 @@ fn locks_bind_others_expire_and_survive_a_restart() {
 
 fn lock_of(root: NodeId, deep: bool) -> LockRequest {
     LockRequest { root, deep, shared: false, owner_xml: String::new(), timeout_s: 10 }
+}
+
+#[test]
+fn what_is_committed_once_succeeds_again_whatever_is_locked() {
+    let f = fixture();
+    let id = f.put(NodeId::ROOT, "a", b"x").expect("put");
+    let commit = |op_id, mode| {
+        let attrs = Attrs { mode: Some(mode), ..Attrs::default() };
+        f.drive.commit_once(&f.actor, OpId(op_id), vec![], vec![Op::SetAttrs { node: id, attrs }])
+    };
+    assert_eq!(commit(1, 0o600).expect("the first time").changes.len(), 1);
+    f.drive.locks().acquire(&f.drive, &f.actor, lock_of(id, false)).expect("free");
+    assert_eq!(commit(1, 0o640).expect("again").changes, []);
+    assert!(is_locked(&commit(2, 0o640).expect_err("another")));
+    f.drive.settle().expect("durable");
+    assert_eq!(f.drive.node(id).expect("there").mode, 0o600);
 }
 
 #[test]
