@@ -1,7 +1,7 @@
 //! Bodies in and out: JSON, bytes, and what a request carries.
 
 use crate::failure::Failure;
-use crate::{BODY_BYTES, Body, Incoming};
+use crate::{Body, Incoming};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
@@ -37,30 +37,65 @@ pub(crate) fn empty(status: StatusCode) -> Response<Body> {
     response
 }
 
-/// Reads a body of type `media` whole. A request that tells no type is believed to carry that one.
+/// A request's body of one type and of a bounded length, piece by piece.
+pub(crate) struct Carried {
+    body: Incoming,
+    left: usize,
+    limit: usize,
+}
+
+impl Carried {
+    /// Will read up to `limit` bytes of type `media`. A request that tells no type is believed to carry that one.
+    ///
+    /// # Errors
+    /// 415 for another type.
+    pub(crate) fn new(
+        headers: &HeaderMap,
+        body: Incoming,
+        media: &'static str,
+        limit: usize,
+    ) -> Result<Self, Failure> {
+        let told = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
+        let own = |told: &str| told.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(media);
+        if !told.is_none_or(own) {
+            let what = format!("Content-Type: this takes {media}");
+            return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Kind::Invalid, what));
+        }
+        Ok(Self { body, left: limit, limit })
+    }
+
+    /// The next bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// 413 over the limit, 400 where the connection breaks.
+    pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, Failure> {
+        while let Some(frame) = self.body.frame().await {
+            let frame = frame.map_err(|error| Failure::invalid("body", error))?;
+            let Ok(data) = frame.into_data() else { continue };
+            self.left = self.left.checked_sub(data.len()).ok_or_else(|| {
+                let what = format!("body: more than {} bytes", self.limit);
+                Failure::new(StatusCode::PAYLOAD_TOO_LARGE, Kind::Invalid, what)
+            })?;
+            return Ok(Some(data));
+        }
+        Ok(None)
+    }
+}
+
+/// Reads a body of type `media` whole.
 ///
 /// # Errors
-/// 415 for another type, 413 over [`BODY_BYTES`], 400 where the connection breaks.
+/// Those of [`Carried`].
 pub(crate) async fn whole(
     headers: &HeaderMap,
-    mut body: Incoming,
+    body: Incoming,
     media: &'static str,
+    limit: usize,
 ) -> Result<Vec<u8>, Failure> {
-    let told = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
-    let own = |told: &str| told.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(media);
-    if !told.is_none_or(own) {
-        let what = format!("Content-Type: this takes {media}");
-        return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Kind::Invalid, what));
-    }
+    let mut body = Carried::new(headers, body, media, limit)?;
     let mut whole = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Failure::invalid("body", error))?;
-        let Ok(data) = frame.into_data() else { continue };
-        if whole.len() + data.len() > BODY_BYTES {
-            let what = format!("body: more than {BODY_BYTES} bytes");
-            return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, Kind::Invalid, what));
-        }
-        whole.extend_from_slice(&data);
+    while let Some(piece) = body.piece().await? {
+        whole.extend_from_slice(&piece);
     }
     Ok(whole)
 }

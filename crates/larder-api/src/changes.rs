@@ -54,8 +54,8 @@ fn void(error: Error) -> Failure {
 }
 
 /// What an answer tells of.
-#[derive(Clone, PartialEq, Eq, Hash)]
-enum About {
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum About {
     Name(NodeId, Name),
     Node(NodeId),
 }
@@ -129,7 +129,12 @@ fn now(drive: &Drive, abouts: Vec<(About, bool)>, mut room: usize) -> Outcome<Op
 }
 
 /// Nothing where a draft has the name, unless something else had it before.
-fn name_now(drive: &Drive, parent: NodeId, name: &Name, was_taken: bool) -> Outcome<Option<WireChange>> {
+pub(crate) fn name_now(
+    drive: &Drive,
+    parent: NodeId,
+    name: &Name,
+    was_taken: bool,
+) -> Outcome<Option<WireChange>> {
     let node: Option<Box<WireNode>> = match drive.catalog().lookup(parent, name) {
         Ok(node) if node.draft && !was_taken => return Ok(None),
         Ok(node) if node.draft => None,
@@ -140,7 +145,8 @@ fn name_now(drive: &Drive, parent: NodeId, name: &Name, was_taken: bool) -> Outc
     Ok(Some(WireChange::Name { parent: parent.to_string(), name: text_of(name.as_bytes()), node }))
 }
 
-fn node_now(drive: &Drive, id: NodeId) -> Outcome<Option<WireChange>> {
+/// Nothing for a draft.
+pub(crate) fn node_now(drive: &Drive, id: NodeId) -> Outcome<Option<WireChange>> {
     match drive.catalog().node(id) {
         Ok(node) if node.draft => return Ok(None),
         Ok(_) => {}

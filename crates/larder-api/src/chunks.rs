@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use crate::frames::Frames;
-use crate::{Body, Incoming, Service, answer};
+use crate::{BODY_BYTES, Body, Incoming, Service, answer};
 use http::{HeaderValue, Response, StatusCode, header, request};
 use http_body_util::BodyExt;
 use larder_core::{ChunkId, Error, Kind, NodeId};
@@ -53,7 +53,7 @@ pub(crate) async fn many(
     head: &request::Parts,
     body: Incoming,
 ) -> Result<Response<Body>, Failure> {
-    let body = answer::whole(&head.headers, body, answer::BYTES).await?;
+    let body = answer::whole(&head.headers, body, answer::BYTES, BODY_BYTES).await?;
     let (ids, rest) = body.as_chunks::<32>();
     if !rest.is_empty() || !(1..=CHUNKS_MAX).contains(&ids.len()) {
         return Err(Failure::invalid("body", format_args!("1 to {CHUNKS_MAX} ids of 32 bytes each")));

@@ -21,6 +21,27 @@ pub(crate) fn named(drive: &Drive, id: NodeId) -> Result<Node> {
     if node.nlink == 0 { Err(nowhere(id)) } else { Ok(node) }
 }
 
+/// Says whether a node can still be reached from the root: what is in a deleted folder keeps its name there. Of a file that
+/// has several names, or had, that is believed.
+///
+/// # Errors
+/// Those of the index.
+pub(crate) fn is_in_tree(drive: &Drive, id: NodeId) -> Result<bool> {
+    let mut at = id;
+    loop {
+        let node = match drive.catalog().node(at) {
+            Ok(node) => node,
+            Err(error) if error.kind() == Kind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let has_others = node.name.is_none() || (!node.is_folder() && node.nlink > 1);
+        if node.nlink == 0 || node.id == NodeId::ROOT || has_others {
+            return Ok(node.nlink > 0);
+        }
+        at = node.parent;
+    }
+}
+
 /// What is said of a node that is not there.
 pub(crate) fn nowhere(id: NodeId) -> Error {
     Error::not_found(format!("there is no node {id}"))

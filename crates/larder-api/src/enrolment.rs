@@ -3,7 +3,7 @@
 use crate::caller::{Caller, Role};
 use crate::devices::{self, Device};
 use crate::failure::Failure;
-use crate::{Body, Incoming, Service, answer};
+use crate::{BODY_BYTES, Body, Incoming, Service, answer};
 use http::{Response, StatusCode, request};
 use larder_core::Error;
 use serde::Deserialize;
@@ -23,7 +23,7 @@ pub(crate) async fn make(
     head: &request::Parts,
     body: Incoming,
 ) -> Result<Response<Body>, Failure> {
-    let body = answer::whole(&head.headers, body, answer::JSON).await?;
+    let body = answer::whole(&head.headers, body, answer::JSON, BODY_BYTES).await?;
     let wish: Wish = serde_json::from_slice(&body).map_err(|error| Failure::invalid("body", error))?;
     let (drive, random) = (service.drive.clone(), service.settings.random);
     let made = service.gate.call(move || devices::make(&drive, random, &caller.user, &wish.name)).await;

@@ -1,5 +1,5 @@
-//! The device protocol over a drive: what a device asks of its server, read half. `PROTOCOL.md` beside this crate says it
-//! with examples, which a test plays.
+//! The device protocol over a drive: what a device asks of its server and tells it. `PROTOCOL.md` beside this crate says
+//! it with examples, which a test plays.
 //!
 //! An adapter: it translates requests to calls of [`larder_drive::Drive`] and errors to problems (RFC 9457). It keeps
 //! nothing between two requests but places of open streams and lists of chunks that it can make again. Who asks is
@@ -9,6 +9,8 @@ mod answer;
 mod caller;
 mod changes;
 mod chunks;
+mod commits;
+mod contents;
 mod describe;
 pub mod devices;
 mod enrolment;
@@ -18,6 +20,8 @@ mod gate;
 mod holdings;
 mod news;
 mod query;
+mod ranges;
+mod received;
 mod route;
 mod tree;
 
@@ -28,9 +32,9 @@ use caller::Takes;
 use failure::Failure;
 use gate::Gate;
 use holdings::Holdings;
-use http::{Method, Request, Response, request};
+use http::{Method, Request, Response, StatusCode, request};
 use http_body_util::BodyExt;
-use larder_core::Error;
+use larder_core::{Error, Kind};
 use larder_drive::Drive;
 use news::News;
 use query::Query;
@@ -44,7 +48,7 @@ pub const JOBS: usize = 64;
 pub const STREAMS: usize = 64;
 /// A silent stream of news says that it lives so often.
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
-/// The longest body of a request: 256 ids of chunks, or a small piece of JSON.
+/// The longest body of a request of which nothing else is said: 256 ids of chunks, or a small piece of JSON.
 pub const BODY_BYTES: usize = 8 << 10;
 
 /// How a drive is served.
@@ -140,6 +144,10 @@ impl Api {
             Route::Chunk(id, chunk) => chunks::one(service, id, chunk, head).await,
             Route::Changes => changes::changes(service, &query).await,
             Route::News => news::stream(service, caller, &query).await,
+            Route::Missing => received::missing(service, head, body).await,
+            Route::Bodies => received::store(service, head, body).await,
+            Route::Commits => commits::carry_out(service, caller, head, body).await,
+            Route::Ranges => ranges::grant(service, caller, head, body).await,
         }
     }
 }
@@ -158,6 +166,9 @@ fn arrive(head: &request::Parts, who: Result<Caller, Refusal>) -> Result<(Route,
     match (takes, &caller.proof) {
         (Takes::Password, Proof::Token(_)) | (Takes::Token, Proof::Password) => {
             Err(Failure::refused(Refusal::Unknown, takes))
+        }
+        _ if route.is_for_writers() && caller.role == Role::Viewer => {
+            Err(Failure::new(StatusCode::FORBIDDEN, Kind::Denied, "this user may only read"))
         }
         _ => Ok((route, caller)),
     }

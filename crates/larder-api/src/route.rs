@@ -22,6 +22,10 @@ pub(crate) enum Route {
     Chunk(NodeId, ChunkId),
     Changes,
     News,
+    Missing,
+    Bodies,
+    Commits,
+    Ranges,
 }
 
 impl Route {
@@ -42,6 +46,10 @@ impl Route {
                 [] => Ok(Route::Project),
                 ["changes"] => Ok(Route::Changes),
                 ["news"] => Ok(Route::News),
+                ["chunks", "missing"] => Ok(Route::Missing),
+                ["chunks"] => Ok(Route::Bodies),
+                ["commits"] => Ok(Route::Commits),
+                ["ranges"] => Ok(Route::Ranges),
                 ["nodes", id] => Ok(Route::Node(node(id)?)),
                 ["nodes", id, "entries"] => Ok(Route::Entries(node(id)?)),
                 ["nodes", id, "lookup"] => Ok(Route::Lookup(node(id)?)),
@@ -56,6 +64,11 @@ impl Route {
         }
     }
 
+    /// Says whether this is for those who may change the project.
+    pub(crate) fn is_for_writers(&self) -> bool {
+        matches!(self, Route::Missing | Route::Bodies | Route::Commits | Route::Ranges)
+    }
+
     /// Refuses what the call does not have.
     ///
     /// # Errors
@@ -64,7 +77,7 @@ impl Route {
         let allowed = match self {
             Route::Devices => "GET, HEAD, POST",
             Route::Device(_) => "DELETE",
-            Route::Chunks(_) => "POST",
+            Route::Chunks(_) | Route::Missing | Route::Bodies | Route::Commits | Route::Ranges => "POST",
             Route::News => "GET",
             Route::Project
             | Route::Node(_)
@@ -108,6 +121,7 @@ mod tests {
     fn only_what_the_protocol_has_is_a_call() {
         let known = Route::parse("/api/v1/projects/home/nodes/7/chunks").expect("a call");
         assert_eq!(known, Route::Chunks(NodeId(7)));
+        assert_eq!(Route::parse("/api/v1/projects/home/chunks").expect("a call"), Route::Bodies);
         let long = format!("/api/v1/devices/{}", "x".repeat(PATH_MAX_BYTES));
         let unknown = [
             "/api",
@@ -123,6 +137,8 @@ mod tests {
             "/api/v1/projects/home/",
             "/api/v1/projects/home/nodes",
             "/api/v1/projects/home/nodes/1/",
+            "/api/v1/projects/home/chunks/",
+            "/api/v1/projects/home/commits/1",
             "/api/v1/projects/../home",
             &long,
         ];

@@ -196,6 +196,12 @@ impl World {
         self.send("POST", &chunks_path(node), &chunks_headers(device), &joined(ids))
     }
 
+    /// Sends a POST below `/api/v1/projects/home` as a device.
+    pub fn post(&self, device: &str, path: &str, media: &str, body: &[u8]) -> Answer {
+        let headers = [("Authorization", device), ("Content-Type", media)];
+        self.send("POST", &format!("/api/v1/projects/home{path}"), &headers, body)
+    }
+
     /// The next bytes of an open answer; `None` at its end.
     pub fn next(&self, body: &mut Body) -> Option<Bytes> {
         let frame = async { tokio::time::timeout(PATIENCE, body.frame()).await };

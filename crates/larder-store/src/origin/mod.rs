@@ -30,6 +30,8 @@ use std::time::Duration;
 pub const ASKED_MAX: usize = 4096;
 /// Bytes of chunks sent at once.
 pub const SENT_MAX_BYTES: usize = 8 << 20;
+/// Chunks sent at once.
+pub const SENT_MAX: usize = 65_536;
 /// Entries pushed at once.
 pub const PUSHED_MAX: usize = 256;
 /// The bits of a node's id below its range. Ids of range 0 are the server's own.
@@ -164,7 +166,7 @@ pub trait Origin: Send + Sync {
     /// Those of every call.
     fn missing(&self, ids: &[ChunkId]) -> Result<Vec<ChunkId>>;
 
-    /// Sends chunks, up to [`SENT_MAX_BYTES`] of them, in one request.
+    /// Sends chunks, up to [`SENT_MAX`] of [`SENT_MAX_BYTES`], in one request.
     ///
     /// # Errors
     /// `NoSpace`.

@@ -1,7 +1,7 @@
 //! What a device sends: chunks that the server lacks, and its entries. Source: crates/larder-api/PROTOCOL.md § Writing.
 
 use super::http::{HttpOrigin, news_of};
-use super::{ASKED_MAX, PUSHED_MAX, Pushed, RANGE_BITS, Refused, SENT_MAX_BYTES};
+use super::{ASKED_MAX, PUSHED_MAX, Pushed, RANGE_BITS, Refused, SENT_MAX, SENT_MAX_BYTES};
 use crate::catalog::Entry;
 use crate::wire::{WireChange, WireEntryOf};
 use bytes::Bytes;
@@ -61,6 +61,7 @@ impl HttpOrigin {
             frames.extend_from_slice(body);
         }
         debug_assert!(bytes <= SENT_MAX_BYTES + 4 * bodies.len(), "a bound of the protocol");
+        debug_assert!(bodies.len() <= SENT_MAX, "a bound of the protocol");
         let came = self.post("/chunks", frames, bodies.len() * ID_BYTES)?;
         let ids: Vec<ChunkId> = bodies.iter().map(|body| ChunkId::of(body)).collect();
         match read_ids(&came).is_some_and(|came| came == ids) {
