@@ -1,7 +1,6 @@
 //! What a commit asks of the catalog: its conditions, its operations and what they take.
 
-use super::{Spot, Step};
-use crate::wire::Described;
+use super::{Described, Spot, Step};
 use larder_core::{Content, Head, Name, Node, NodeId, NodeKind, OpId, Timestamp};
 use serde::{Deserialize, Serialize};
 

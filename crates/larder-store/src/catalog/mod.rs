@@ -54,6 +54,15 @@ pub enum Change {
     Attrs(NodeId),
 }
 
+/// A node with its extended attributes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Described {
+    /// The node.
+    pub node: Node,
+    /// Its extended attributes.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
 /// An entry of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {

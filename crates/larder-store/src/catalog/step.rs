@@ -3,8 +3,7 @@
 //! A step names nodes by their ids, so that it means the same whatever else happened at the server. Where what was there is
 //! not there any more the whole entry is refused, and the device decides what to do.
 
-use super::{Attrs, Expect, NewNode, Op, Replace, Unlink, XattrMode};
-use crate::wire::Described;
+use super::{Attrs, Described, Expect, NewNode, Op, Replace, Unlink, XattrMode};
 use larder_core::{Head, Name, NodeId, OpId, Timestamp};
 use serde::{Deserialize, Serialize};
 

@@ -7,6 +7,7 @@
 mod step;
 mod text;
 
+pub use crate::catalog::Described;
 pub use step::{WireEntryOf, WireOver, WireRemoval, WireSpot, WireStep};
 pub use text::{bytes_of, name_of, number, text_of};
 
@@ -126,15 +127,6 @@ pub struct WireChanges {
     pub cursor: String,
     /// There are more.
     pub more: bool,
-}
-
-/// A node with its extended attributes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Described {
-    /// The node.
-    pub node: Node,
-    /// Its extended attributes.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl WireNode {
