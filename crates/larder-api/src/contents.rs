@@ -108,3 +108,58 @@ fn disagree() -> Error {
 fn invalid(why: &str) -> Error {
     Error::new(Kind::Invalid, format!("no content of a file: {why}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use larder_store::memory::MemoryChunks;
+
+    fn put(chunks: &MemoryChunks, body: &[u8]) -> ChunkId {
+        let id = ChunkId::of(body);
+        chunks.put(&chunks.lease(), &id, body).expect("stored");
+        id
+    }
+
+    /// A page that lists `below` so often.
+    fn page(chunks: &MemoryChunks, below: Extent, times: usize) -> Extent {
+        let extents = vec![below; times];
+        let id = put(chunks, &manifest::encode(&extents));
+        Extent { id, len_bytes: below.len_bytes * times as u64 }
+    }
+
+    fn head(extents: Vec<Extent>, depth: u8) -> Head {
+        let size_bytes = extents.iter().map(|extent| extent.len_bytes).sum();
+        Head { size_bytes, allocated_bytes: size_bytes, depth, extents }
+    }
+
+    #[test]
+    fn what_was_looked_through_is_not_swept() {
+        let chunks = MemoryChunks::default();
+        let chunk = Extent { id: put(&chunks, b"a"), len_bytes: 1 };
+        let page = page(&chunks, chunk, 2);
+        let mut contents = Contents::new(&chunks);
+        contents.look_through(&head(vec![page], 1)).expect("a content");
+        assert!(contents.lacks().is_empty());
+        chunks.sweep(|_| false);
+        assert_eq!(chunks.missing(&[chunk.id, page.id]).expect("an answer"), []);
+        drop(contents);
+        chunks.sweep(|_| false);
+        assert_eq!(chunks.missing(&[chunk.id, page.id]).expect("an answer"), [chunk.id, page.id]);
+    }
+
+    #[test]
+    fn pages_that_repeat_one_another_without_end_are_refused_at_once() {
+        let chunks = MemoryChunks::default();
+        let mut at = Extent { id: put(&chunks, b"a"), len_bytes: 1 };
+        for depth in 1..=manifest::DEPTH_MAX {
+            at = page(&chunks, at, manifest::PAGE_EXTENTS);
+            let mut contents = Contents::new(&chunks);
+            let outcome = contents.look_through(&head(vec![at; manifest::HEAD_MAX], depth));
+            match depth {
+                // As many as a file may have.
+                1 | 2 => outcome.expect("a content"),
+                _ => assert_eq!(outcome.expect_err("too many").kind(), Kind::Invalid),
+            }
+        }
+    }
+}
