@@ -12,6 +12,7 @@ mod cli {
     mod mount;
     mod mount_locks;
     mod mount_restart;
+    mod pushing;
     mod server;
     mod shutdown;
     mod tls;
