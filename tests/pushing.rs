@@ -52,6 +52,8 @@ impl World {
         place.log_in(self.proxy.address());
         let mut device = Device { place, running: None };
         device.mount(self);
+        // What is in the folder is known then, whatever comes.
+        fs::read_dir(device.place.mount()).expect("listed").for_each(drop);
         device
     }
 

@@ -1,5 +1,6 @@
 //! Keeping what a device knows of a server's project right: its changes are committed here as those of any other door.
 
+use crate::walk::Walker;
 use crate::{Actor, Drive};
 use larder_core::{Error, Kind, Result};
 use larder_store::origin::{Mirror, Origin};
@@ -29,6 +30,7 @@ struct Shared {
     mirror: Arc<Mirror>,
     origin: Arc<dyn Origin>,
     actor: Actor,
+    walker: Walker,
     ended: Mutex<bool>,
     rung: Condvar,
 }
@@ -51,7 +53,8 @@ impl Follower {
             }
         }));
         let (ended, rung) = (Mutex::new(false), Condvar::new());
-        let shared = Arc::new(Shared { drive, mirror, origin, actor, ended, rung });
+        let walker = Walker::start(mirror.clone())?;
+        let shared = Arc::new(Shared { drive, mirror, origin, actor, walker, ended, rung });
         let following = shared.clone();
         let started = std::thread::Builder::new().name("larder-follow".into()).spawn(move || following.run());
         let thread = Mutex::new(Some(started.map_err(|e| Error::io("starting a thread", e))?));
@@ -63,6 +66,7 @@ impl Follower {
         *self.shared.ended.lock() = true;
         self.shared.rung.notify_all();
         self.shared.origin.end();
+        self.shared.walker.end();
         if let Some(thread) = self.thread.lock().take() {
             let _ = thread.join();
         }
@@ -98,8 +102,11 @@ impl Shared {
 
     /// Takes over what there is, and waits for more.
     fn follow(&self) -> Result<()> {
-        let commit =
-            |ops: Vec<Op>| self.drive.commit(&self.actor, Vec::new(), ops, Durability::Process).map(drop);
+        let commit = |ops: Vec<Op>| {
+            let committed = self.drive.commit(&self.actor, Vec::new(), ops, Durability::Process)?;
+            self.walker.hear(&committed.changes);
+            Ok(())
+        };
         loop {
             match self.mirror.follow(CHANGES, commit) {
                 Ok(true) => {}

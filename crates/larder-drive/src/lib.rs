@@ -22,6 +22,7 @@ mod push;
 mod read;
 mod tree;
 mod upload;
+mod walk;
 
 pub use actor::{Actor, Door};
 pub use base::{Base, Parts};

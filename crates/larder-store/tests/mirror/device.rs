@@ -1,0 +1,111 @@
+//! A device in the same process: its mirror, and what a user does on it.
+
+use crate::server::Server;
+use crate::{commit, compare, follow, mirror_of, name, tree};
+use larder_core::{ChunkId, Content, Extent, Head, NodeId, NodeKind, Result, Timestamp};
+use larder_store::catalog::{NewNode, Replace, Unlink};
+use larder_store::origin::{Mirror, Refused};
+use larder_store::{Catalog, Commit, Durability, Op};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Answers after which everything must have been told.
+const ROUNDS_MAX: usize = 2000;
+
+/// A device.
+pub struct Device {
+    /// What it shows.
+    pub mirror: Mirror,
+    /// What it keeps.
+    pub kept: Arc<dyn Catalog>,
+}
+
+impl Device {
+    /// One that is logged in.
+    pub fn new(server: &Arc<Server>) -> Self {
+        let (mirror, kept) = mirror_of(server);
+        Self { mirror, kept }
+    }
+
+    /// Changes something.
+    pub fn run(&self, op: Op) -> Result<()> {
+        let (expect, durability) = (vec![], Durability::Process);
+        let commit = Commit { at: Timestamp(1), op_id: None, expect, ops: vec![op], durability };
+        self.mirror.commit(commit).map(drop)
+    }
+
+    /// Makes a file, or without content a folder.
+    pub fn make(&self, parent: NodeId, text: &str, content: Option<u8>) -> Result<NodeId> {
+        let id = self.mirror.new_id();
+        let (kind, content) = match content {
+            Some(content) => (NodeKind::File, Content::File(head(content))),
+            None => (NodeKind::Folder, Content::None),
+        };
+        let (mode, uid, gid, mtime, draft) = (0o644, 1, 2, None, false);
+        let node = Box::new(NewNode { id, kind, mode, uid, gid, content, mtime, draft });
+        self.run(Op::Create { parent, name: name(text), node }).map(|()| id)
+    }
+
+    /// Gives a file new content.
+    pub fn write(&self, node: NodeId, content: u8) -> Result<()> {
+        self.run(Op::SetContent { node, head: head(content), mtime: Timestamp(1), interim: None })
+    }
+
+    /// Renames.
+    pub fn rename(&self, from: (NodeId, &str), to: (NodeId, &str)) -> Result<()> {
+        let (from, to) = ((from.0, name(from.1)), (to.0, name(to.1)));
+        self.run(Op::Rename { from, to, replace: Replace::Posix })
+    }
+
+    /// Removes a file.
+    pub fn remove(&self, parent: NodeId, text: &str) -> Result<()> {
+        self.run(Op::Unlink { parent, name: name(text), what: Unlink::File })
+    }
+
+    /// Looks a name up.
+    pub fn look(&self, parent: NodeId, text: &str) -> NodeId {
+        self.mirror.lookup(parent, &name(text)).expect("there").id
+    }
+
+    /// Tells the server of up to `limit` changes; says whether there were any.
+    pub fn push(&self, limit: usize) -> bool {
+        let entries = self.mirror.queue(limit).expect("a queue");
+        let keep = |ops| commit(&self.kept, ops).map(drop);
+        let answer = self.mirror.push(&entries, keep).expect("an answer");
+        if let Some((refused, news)) = answer.refused {
+            let Refused::Failed(why) = refused else { panic!("this server has every chunk") };
+            let entry = &entries[answer.done];
+            let restated = self.mirror.resolve(entry, &why, &news, "conflict").expect("resolved");
+            let restated = restated.unwrap_or_else(|| panic!("{entry:?} is refused for ever: {why:?}"));
+            self.mirror.restate(restated, news, keep).expect("restated");
+        }
+        !entries.is_empty()
+    }
+
+    /// Tells the server of everything.
+    pub fn push_all(&self) {
+        let rounds = (0..ROUNDS_MAX).take_while(|_| self.push(3)).count();
+        assert!(rounds < ROUNDS_MAX, "the queue does not end: {:?}", self.mirror.queue(9));
+    }
+
+    /// Tells the server of everything, and hears of everything.
+    pub fn settle(&self) {
+        self.push_all();
+        if self.mirror.queue_len().expect("a state").in_doubt {
+            compare(&self.mirror, &self.kept);
+        }
+        follow(&self.mirror, &self.kept);
+    }
+
+    /// The contents of all files, by their sizes.
+    pub fn contents(&self) -> BTreeSet<u64> {
+        tree(&self.mirror).into_values().filter_map(|told| told.node.head().map(|h| h.size_bytes)).collect()
+    }
+}
+
+/// A content that is told from others by its size.
+pub fn head(content: u8) -> Head {
+    let size = u64::from(content) + 1;
+    let extents = vec![Extent { id: ChunkId([content; 32]), len_bytes: size }];
+    Head { size_bytes: size, allocated_bytes: size, depth: 0, extents }
+}
