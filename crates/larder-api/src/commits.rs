@@ -11,14 +11,11 @@ use http::{Response, StatusCode, request};
 use larder_core::{ChunkId, Error, Kind, NodeId, Result as Outcome};
 use larder_drive::{Actor, Door, Drive};
 use larder_store::catalog::{Entry, Step};
-use larder_store::origin::PUSHED_MAX;
+use larder_store::origin::{PUSHED_MAX, PUSHED_MAX_BYTES};
 use larder_store::wire::{WireChange, WireEntryOf, WireStep};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
-
-/// The longest body: entries of whole heads and all attributes that a step may bring fit several times.
-const ENTRIES_BYTES: usize = 4 << 20;
 
 #[derive(Deserialize)]
 struct WireEntries {
@@ -48,7 +45,7 @@ pub(crate) async fn carry_out(
     head: &request::Parts,
     body: Incoming,
 ) -> Result<Response<Body>, Failure> {
-    let body = answer::whole(&head.headers, body, answer::JSON, ENTRIES_BYTES).await?;
+    let body = answer::whole(&head.headers, body, answer::JSON, PUSHED_MAX_BYTES).await?;
     let drive = service.drive.clone();
     let push = move || {
         let entries = read(&body)?;

@@ -34,6 +34,8 @@ pub const SENT_MAX_BYTES: usize = 8 << 20;
 pub const SENT_MAX: usize = 65_536;
 /// Entries pushed at once.
 pub const PUSHED_MAX: usize = 256;
+/// Bytes of entries pushed at once, as JSON. One that is longer by itself is refused.
+pub const PUSHED_MAX_BYTES: usize = 4 << 20;
 /// The bits of a node's id below its range. Ids of range 0 are the server's own.
 pub const RANGE_BITS: u32 = 40;
 
@@ -102,7 +104,7 @@ pub struct Feed {
 pub struct Pushed {
     /// So many, from the first on, are carried out and durable.
     pub done: usize,
-    /// Why the next one is not: nothing where all are.
+    /// Why the next one is not: nothing where all are, or where the rest is to be pushed in a request of its own.
     pub refused: Option<Refused>,
     /// What is there now of everything that those entries touch, and the refused one.
     pub news: Vec<News>,

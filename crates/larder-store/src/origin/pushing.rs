@@ -1,23 +1,18 @@
 //! What a device sends: chunks that the server lacks, and its entries. Source: crates/larder-api/PROTOCOL.md § Writing.
 
 use super::http::{HttpOrigin, news_of};
-use super::{ASKED_MAX, PUSHED_MAX, Pushed, RANGE_BITS, Refused, SENT_MAX, SENT_MAX_BYTES};
+use super::{ASKED_MAX, PUSHED_MAX, PUSHED_MAX_BYTES, Pushed, RANGE_BITS, Refused, SENT_MAX, SENT_MAX_BYTES};
 use crate::catalog::Entry;
 use crate::wire::{WireChange, WireEntryOf};
 use bytes::Bytes;
 use http::Method;
 use larder_core::{ChunkId, Error, Kind, Result};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 /// Bytes of a chunk's id.
 const ID_BYTES: usize = 32;
 /// Media type of ids and chunks.
 const BINARY: &str = "application/octet-stream";
-
-#[derive(Serialize)]
-struct WireEntries {
-    entries: Vec<WireEntryOf>,
-}
 
 #[derive(Deserialize)]
 struct WirePushed {
@@ -72,12 +67,11 @@ impl HttpOrigin {
 
     pub(super) fn push_entries(&self, entries: &[Entry]) -> Result<Pushed> {
         debug_assert!(entries.len() <= PUSHED_MAX, "a bound of the protocol");
-        let body = WireEntries { entries: entries.iter().map(WireEntryOf::new).collect() };
-        let body = serde_json::to_vec(&body).expect("strings and numbers become JSON");
+        let (body, told) = body_of(entries);
         let pushed: WirePushed = self.json(Method::POST, "/commits", body)?;
         let is_whole = match pushed.refused {
-            Some(_) => pushed.done < entries.len(),
-            None => pushed.done == entries.len(),
+            Some(_) => pushed.done < told,
+            None => pushed.done == told,
         };
         if !is_whole {
             return Err(self.strange("a count of entries that it was not sent"));
@@ -113,6 +107,25 @@ impl HttpOrigin {
     }
 }
 
+/// What tells the server of the first of `entries`, as many as it takes at once; and how many those are.
+fn body_of(entries: &[Entry]) -> (Vec<u8>, usize) {
+    let (mut body, mut told) = (br#"{"entries":["#.to_vec(), 0);
+    for entry in entries {
+        let entry = serde_json::to_vec(&WireEntryOf::new(entry)).expect("strings and numbers become JSON");
+        if told > 0 {
+            // With a comma before it and the two brackets at the end.
+            if body.len() + entry.len() + 3 > PUSHED_MAX_BYTES {
+                break;
+            }
+            body.push(b',');
+        }
+        body.extend_from_slice(&entry);
+        told += 1;
+    }
+    body.extend_from_slice(b"]}");
+    (body, told)
+}
+
 fn read_ids(bytes: &[u8]) -> Option<Vec<ChunkId>> {
     let (ids, rest) = bytes.as_chunks::<ID_BYTES>();
     rest.is_empty().then(|| ids.iter().copied().map(ChunkId).collect())
@@ -126,4 +139,38 @@ fn refused(wire: WireRefused) -> Result<Refused> {
     let id = |text: &String| blake3::Hash::from_hex(text).map(|hash| ChunkId(*hash.as_bytes()));
     let lacks = wire.lacks.iter().map(id).collect::<std::result::Result<_, _>>();
     lacks.map(Refused::Lacks).map_err(|e| Error::corrupt("the server sent no id of a chunk").because(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Step;
+    use larder_core::{NodeId, OpId};
+
+    /// Entries of so many steps of about so many bytes.
+    fn entries(count: usize, steps: usize, bytes: usize) -> Vec<Entry> {
+        let (node, name, value) = (NodeId::ROOT, b"user.a".to_vec(), Some(vec![7; bytes]));
+        let steps = vec![Step::Xattr { node, name, value }; steps];
+        (0..count).map(|op| Entry { op_id: OpId(op as u128), steps: steps.clone() }).collect()
+    }
+
+    #[test]
+    fn a_body_is_no_longer_than_the_server_takes() {
+        for (count, steps, bytes) in [(PUSHED_MAX, 1, 1), (PUSHED_MAX, 1, 60_000), (3, 60, 60_000)] {
+            let entries = entries(count, steps, bytes);
+            let mut left = &entries[..];
+            while !left.is_empty() {
+                let (body, told) = body_of(left);
+                assert!((1..=left.len()).contains(&told) && (told == 1 || body.len() <= PUSHED_MAX_BYTES));
+                assert!(told == left.len() || body_of(&left[..told]).0 == body, "as many as fit");
+                let said: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+                let said = said["entries"].as_array().expect("entries").clone();
+                let back = said.into_iter().map(serde_json::from_value::<WireEntryOf>);
+                let back = back.map(|entry| entry.expect("an entry").read().expect("an entry"));
+                assert!(back.eq(left[..told].iter().cloned()));
+                left = &left[told..];
+            }
+        }
+        assert_eq!(body_of(&entries(PUSHED_MAX, 1, 60_000)).1, 52);
+    }
 }
