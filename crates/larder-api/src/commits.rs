@@ -131,9 +131,9 @@ fn commit(drive: &Drive, actor: &Actor, ranges: &Ranges, entry: Entry) -> Result
     let mut contents = Contents::new(drive.chunks());
     for step in &entry.steps {
         if let Step::Create { node, .. } = step
-            && !ranges.contain(node.node.id)
+            && !ranges.contain(drive, node.node.id)
         {
-            let what = format!("node {}: its id is of no range that was given away", node.node.id);
+            let what = format!("node {}: nobody was given its id", node.node.id);
             return Err(Error::invalid(what).into());
         }
         if let Some(head) = step.head() {

@@ -81,8 +81,12 @@ impl Ranges {
         last(drive.catalog().record(Table::Settings, LAST)?.as_deref()).map(Ranges)
     }
 
-    /// Says whether a device may have made a node of this id.
-    pub(crate) fn contain(&self, id: NodeId) -> bool {
-        (1..=u64::from(self.0)).contains(&(id.0 >> RANGE_BITS))
+    /// Says whether somebody may have made a node of this id: of the server's own, those it gave to nodes, which it may
+    /// have forgotten where a device has not.
+    pub(crate) fn contain(&self, drive: &Drive, id: NodeId) -> bool {
+        match id.0 >> RANGE_BITS {
+            0 => id != NodeId::ROOT && id < drive.catalog().new_id(),
+            range => range <= u64::from(self.0),
+        }
     }
 }

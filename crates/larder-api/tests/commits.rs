@@ -279,7 +279,7 @@ fn sizes_that_do_not_agree_are_refused() {
 fn new_nodes_have_ids_of_a_range_that_was_given_away() {
     let (world, ed) = world();
     let known = world.folder(NodeId::ROOT, "known").id.0;
-    for id in [known, known + 1, FIRST - 1, FIRST * 2, u64::MAX] {
+    for id in [known + 1, known, FIRST - 1, FIRST * 2, u64::MAX] {
         let steps = vec![folder(id, spot(NodeId::ROOT, "new"))];
         assert_eq!(refused(&world, &ed, steps), "invalid", "{id}");
     }
@@ -290,6 +290,13 @@ fn new_nodes_have_ids_of_a_range_that_was_given_away() {
     assert_eq!(refused(&world, &ed, again.clone()), "invalid", "it is in use");
     world.commit(vec![Op::Unlink { parent: NodeId::ROOT, name: name("new1"), what: Unlink::Tree }]);
     assert_eq!(refused(&world, &ed, again), "invalid", "the history has it");
+    // A device may bring back what the server has forgotten.
+    world.commit(vec![Op::Unlink { parent: NodeId::ROOT, name: name("known"), what: Unlink::Tree }]);
+    world.clock.advance(40 * 24 * 3_600_000_000_000);
+    world.drive.purge_history().expect("purged");
+    for (op, id) in [(3, FIRST), (4, known)] {
+        done(&world, &ed, &[entry(op, vec![folder(id, spot(NodeId::ROOT, &format!("new{op}")))])]);
+    }
 }
 
 #[test]

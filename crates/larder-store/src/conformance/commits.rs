@@ -106,6 +106,9 @@ fn an_id_names_one_node_only(s: &Session<'_>) {
     let id = NodeId(5 << RANGE_BITS);
     s.done(create(id, ROOT, "one", NodeKind::File));
     assert_eq!(s.refused(create(id, ROOT, "two", NodeKind::File)), Kind::Invalid);
+    let own = s.file(ROOT, "own");
+    assert_eq!(s.refused(create(own, ROOT, "two", NodeKind::File)), Kind::Invalid);
+    s.done(Op::Unlink { parent: ROOT, name: name("own"), what: Unlink::File });
     s.done(Op::Unlink { parent: ROOT, name: name("one"), what: Unlink::File });
     assert_eq!(s.refused(create(id, ROOT, "two", NodeKind::File)), Kind::Invalid, "the history has it");
     let twice = ["a", "b"].map(|text| create(NodeId(id.0 + 1), ROOT, text, NodeKind::File));

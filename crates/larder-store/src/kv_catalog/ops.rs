@@ -69,8 +69,9 @@ impl<K: Kv> Txn<'_, K> {
 
     fn create(&mut self, parent: NodeId, name: Name, new: NewNode) -> Result<()> {
         self.free_name(parent, &name)?;
-        // Ids of range 0 are this catalog's own, and never come twice.
-        if new.id.0 >> RANGE_BITS != 0 && self.node_if(new.id)?.is_some() {
+        // This catalog's own ids are those of range 0, and what it gives next nobody has.
+        let may_be_known = new.id.0 >> RANGE_BITS != 0 || new.id.0 < self.totals.next_id;
+        if may_be_known && self.node_if(new.id)?.is_some() {
             return Err(Error::invalid(format!("there is, or was, another node {}", new.id)));
         }
         let node = new.named(parent, name.clone(), self.at);
