@@ -319,3 +319,32 @@ fn a_push_waits_no_longer_than_told_and_says_why() {
     assert_eq!(world.get("file"), b"waits");
     world.end(vec![device]);
 }
+
+#[test]
+fn a_busy_folder_arrives_as_it_is() {
+    let Some(world) = World::new() else { return };
+    let (one, two) = (world.device(), world.device());
+    fs::create_dir(one.path("busy")).expect("made");
+    // As programs do that lock a file by making another, and replace it by renaming that.
+    for round in 0..1500_u32 {
+        let (lock, config) = (format!("busy/config{}.lock", round % 3), format!("busy/config{}", round % 3));
+        let made = OpenOptions::new().write(true).create_new(true).open(one.path(&lock));
+        let mut made = made.unwrap_or_else(|e| panic!("round {round}: {lock}: {e}"));
+        if round % 5 != 0 {
+            made.write_all(format!("{round}").as_bytes()).expect("written");
+        }
+        drop(made);
+        match round % 4 {
+            0 => fs::remove_file(one.path(&lock)).expect("removed"),
+            _ => fs::rename(one.path(&lock), one.path(&config)).expect("renamed"),
+        }
+    }
+    let expected = tree(&one.place.mount());
+    assert_eq!(expected.len(), 4, "{expected:?}");
+    one.push();
+    assert_eq!(tree(&one.place.mount()).keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    assert!(soon(|| tree(&two.place.mount()) == tree(&one.place.mount())));
+    let mount = one.place.mount().display().to_string();
+    assert_eq!(one.place.json(&["push", &mount], 30)["conflicts"], 0, "nobody else wrote");
+    world.end(vec![one, two]);
+}

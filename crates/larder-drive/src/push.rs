@@ -230,7 +230,7 @@ impl Shared {
     /// The first entries, as many as are told at once.
     fn batch(&self) -> Result<Vec<Queued>> {
         let mut bytes = 0;
-        let mut entries = self.mirror.queue(PUSHED_MAX)?;
+        let mut entries = self.mirror.take(PUSHED_MAX)?;
         let fits = |entry: &Queued| {
             let heads = entry.steps.iter().filter_map(Step::head);
             let is_first = bytes == 0;

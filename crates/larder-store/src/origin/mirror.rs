@@ -127,6 +127,8 @@ impl Mirror {
     fn compare_folder(&self, folder: NodeId, commit: &mut impl FnMut(Vec<Op>) -> Result<()>) -> Result<()> {
         let mut known = Known::Nothing;
         loop {
+            // News that came meanwhile would be newer than the page.
+            let _turn = self.exchange.lock();
             let ops = match self.more_entries(folder, &known) {
                 // It is gone, and its name with it where that was.
                 Err(error) if matches!(error.kind(), Kind::NotFound | Kind::NotADirectory) => {

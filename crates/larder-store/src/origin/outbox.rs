@@ -99,12 +99,20 @@ impl Mirror {
         Ok(ops.into_iter().map(|op| Op::Here(Box::new(op))).collect())
     }
 
-    /// Returns up to `limit` entries of the queue.
+    /// Takes up to `limit` entries of the queue to tell the server of: from now on no change joins them.
     ///
     /// # Errors
     /// Those of the index.
-    pub fn queue(&self, limit: usize) -> Result<Vec<Queued>> {
-        self.kept.queued(0, limit)
+    pub fn take(&self, limit: usize) -> Result<Vec<Queued>> {
+        let entries = self.kept.queued(0, limit)?;
+        let Some(last) = entries.last() else { return Ok(entries) };
+        let before = last.number + 1;
+        if self.kept.queue_state()?.sent < before {
+            self.run(vec![Op::Sent { before }], false)?;
+        }
+        // Until then they may have changed.
+        let entries = self.kept.queued(0, limit)?;
+        Ok(entries.into_iter().filter(|entry| entry.number < before).collect())
     }
 
     /// Returns how long the queue is.
@@ -115,17 +123,18 @@ impl Mirror {
         self.kept.queue_state()
     }
 
-    /// Tells the server of the first entries of the queue, and takes those off that it carried out. `commit` commits what it
+    /// Tells the server of entries from [`Mirror::take`], the first of the queue, and takes those off that it carried out. `commit` commits what it
     /// says of them, as for [`Mirror::follow`].
     ///
     /// # Errors
     /// Those of the server, after which nobody knows how many were carried out: telling it again does no harm; those of
     /// `commit`.
     pub fn push(&self, entries: &[Queued], commit: impl FnOnce(Vec<Op>) -> Result<()>) -> Result<Answer> {
-        let Some(last) = entries.last() else { return Ok(Answer { done: 0, refused: None }) };
+        if entries.is_empty() {
+            return Ok(Answer { done: 0, refused: None });
+        }
         // News that was asked for before would be older than the answer.
         let _turn = self.exchange.lock();
-        self.run(vec![Op::Sent { before: last.number + 1 }], false)?;
         let Pushed { done, refused, news } = self.origin.push(&self.entries(entries))?;
         let _keeping = self.keeping.lock();
         let mut ops = Vec::with_capacity(news.len() + 1);

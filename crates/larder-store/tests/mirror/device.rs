@@ -69,7 +69,7 @@ impl Device {
 
     /// Tells the server of up to `limit` changes; says whether there were any.
     pub fn push(&self, limit: usize) -> bool {
-        let entries = self.mirror.queue(limit).expect("a queue");
+        let entries = self.mirror.take(limit).expect("a queue");
         let keep = |ops| commit(&self.kept, ops).map(drop);
         let answer = self.mirror.push(&entries, keep).expect("an answer");
         if let Some((refused, news)) = answer.refused {
@@ -85,7 +85,7 @@ impl Device {
     /// Tells the server of everything.
     pub fn push_all(&self) {
         let rounds = (0..ROUNDS_MAX).take_while(|_| self.push(3)).count();
-        assert!(rounds < ROUNDS_MAX, "the queue does not end: {:?}", self.mirror.queue(9));
+        assert!(rounds < ROUNDS_MAX, "the queue does not end: {:?}", self.mirror.take(9));
     }
 
     /// Tells the server of everything, and hears of everything.

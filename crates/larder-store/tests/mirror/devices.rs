@@ -2,7 +2,7 @@
 
 use crate::device::{Device, head};
 use crate::server::Server;
-use crate::{ROOT, compare, follow, name, tree};
+use crate::{ROOT, commit, compare, follow, name, tree};
 use larder_core::{Content, Head, Kind, NodeKind};
 use larder_store::catalog::{Attrs, NewNode, Replace, Unlink};
 use larder_store::{Catalog, Op};
@@ -148,6 +148,23 @@ fn what_was_written_there_outlives_its_removal_here() {
     two.settle();
     assert_eq!(tree(&two.mirror), tree(&server.catalog));
     assert_eq!(two.contents(), BTreeSet::from([2]));
+}
+
+#[test]
+fn what_is_being_told_stays_as_it_is() {
+    let server = Server::new();
+    let device = Device::new(&server);
+    device.make(ROOT, "passing", Some(1)).expect("made");
+    let written = device.make(ROOT, "written", Some(1)).expect("made");
+    let entries = device.mirror.take(9).expect("entries");
+    device.remove(ROOT, "passing").expect("removed");
+    device.write(written, 2).expect("written");
+    let keep = |ops| commit(&device.kept, ops).map(drop);
+    assert_eq!(device.mirror.push(&entries, keep).expect("told").done, 2);
+    device.settle();
+    assert_eq!(names(&server.catalog), ["/written"]);
+    assert_eq!(tree(&device.mirror), tree(&server.catalog));
+    assert_eq!(device.contents(), BTreeSet::from([3]));
 }
 
 #[test]
