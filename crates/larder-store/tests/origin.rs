@@ -1,11 +1,11 @@
 //! What answers where a server should be, word for word: only what a Larder would say is believed.
 
-use larder_core::{Kind, Name, NodeId, Result};
+use larder_core::{ChunkId, Kind, Name, NodeId, Result};
 use larder_store::catalog::Cursor;
-use larder_store::origin::{Connection, Credentials, HttpOrigin, Origin};
+use larder_store::origin::{Cancel, Connection, Credentials, HttpOrigin, Origin};
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const JSON: &str = "application/json";
 const PROBLEM: &str = "application/problem+json";
@@ -105,4 +105,37 @@ fn news_in_two_pieces_are_heard() {
     }
     let error = answered("200 OK", "text/event-stream", &[": da", "t", "a"], wait).expect_err("no news");
     assert_eq!(error.kind(), Kind::Unavailable);
+}
+
+#[test]
+fn what_a_busy_server_asks_for_is_told() {
+    let said = r#"{"kind":"unavailable","what":"not now"}"#;
+    for (head, media, wait_s) in [
+        ("503 Busy\r\nRetry-After: 7", "text/html", Some(7)),
+        ("429 Slower\r\nRetry-After: 3", PROBLEM, Some(3)),
+        ("503 Busy\r\nRetry-After: Fri, 31 Dec 1999 23:59:59 GMT", PROBLEM, None),
+        ("503 Busy", PROBLEM, None),
+    ] {
+        let error = answered(head, media, &[said], look).expect_err("a refusal");
+        assert_eq!(error.kind(), Kind::Unavailable);
+        assert_eq!(error.asked_wait(), wait_s.map(Duration::from_secs), "{head}");
+    }
+}
+
+#[test]
+fn a_call_that_nobody_waits_for_ends_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let server = format!("http://{}", listener.local_addr().expect("bound"));
+    let connection = Connection::new(&server, &Credentials::Token("t"), Vec::new()).expect("a connection");
+    let (origin, cancel, begun) = (HttpOrigin::new(connection, "home"), Cancel::new(), Instant::now());
+    let ask = || origin.chunks(NodeId(7), &[ChunkId([7; 32])], &cancel, &mut |_, _| Ok(()));
+    std::thread::scope(|scope| {
+        let call = scope.spawn(ask);
+        let _silent = listener.accept().expect("a call");
+        cancel.cancel();
+        let error = call.join().expect("no panic").expect_err("no answer came");
+        assert_eq!(error.kind(), Kind::Unavailable);
+    });
+    assert!(ask().is_err(), "nor does another begin");
+    assert!(begun.elapsed() < Duration::from_secs(10), "a silent server has 20: {:?}", begun.elapsed());
 }
