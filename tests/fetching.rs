@@ -82,8 +82,10 @@ fn nothing_moves_while_a_fetch_is_paused() {
     let Some(world) = World::new() else { return };
     let (big, device) = half_way(&world, 64 * MIB);
     assert_eq!(tell(&world, &["pause"], "big")["files"], 1);
+    let asked = world.proxy.moved();
     world.proxy.hold_at(None);
     let before = settled(&world);
+    assert!(before - asked < 2 * MIB, "{} bytes more of calls that were cut off", before - asked);
     let (_sender, never) = mpsc::channel::<()>();
     let _ = never.recv_timeout(Duration::from_secs(3));
     let moved = world.proxy.moved() - before;

@@ -9,7 +9,7 @@ use crate::origin;
 use crate::request::{Order, Request, Scope};
 use crate::show::size;
 use larder_core::{Error, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// Has one of these commands carried out; what to tell of it, for each drive that was asked. `data` is the directory that
@@ -38,18 +38,21 @@ pub fn run(
         Command::Cancel(whole) => (Order::Cancel, whole),
         other => unreachable!("{other:?} is no such command"),
     };
-    let (scope, all) = match whole {
+    let scope = match whole {
         Whole { path: Some(path), .. } => {
             let (data, place) = remote(&path)?;
-            (Scope::Path(place.bytes()), vec![data])
+            let answer = ask(data, &Request::Order { order, scope: Scope::Path(place.bytes()) })?;
+            return Ok(vec![(order_line(order, &Scope::Path(Vec::new()), "", &answer), answer)]);
         }
-        Whole { all: true, .. } => (Scope::All, data.map_or_else(remotes, |data| Ok(vec![data]))?),
-        Whole { down: true, .. } => (Scope::Down, data.map_or_else(remotes, |data| Ok(vec![data]))?),
-        Whole { .. } => (Scope::Up, data.map_or_else(remotes, |data| Ok(vec![data]))?),
+        Whole { all: true, .. } => Scope::All,
+        Whole { down: true, .. } => Scope::Down,
+        Whole { .. } => Scope::Up,
     };
-    let told = all.into_iter().map(|data| {
-        let answer = ask(data, &Request::Order { order, scope: scope.clone() })?;
-        Ok((order_line(order, &scope, &answer), answer))
+    let all = data.map_or_else(remotes, |data| Ok(vec![(data.clone(), data)]))?;
+    let told = all.into_iter().map(|(data, shown)| {
+        let mut answer = ask(data.clone(), &Request::Order { order, scope: scope.clone() })?;
+        answer["data"] = json!(data);
+        Ok((order_line(order, &scope, &shown.display().to_string(), &answer), answer))
     });
     told.collect()
 }
@@ -65,13 +68,13 @@ fn remote(path: &Path) -> Result<(PathBuf, Place)> {
     }
 }
 
-/// The data directories of all mounts of servers' projects.
-fn remotes() -> Result<Vec<PathBuf>> {
-    let mut all: Vec<PathBuf> = mounts::list()?.into_iter().map(|mount| mount.source).collect();
+/// The data directories of all mounts of servers' projects, and where each is mounted.
+fn remotes() -> Result<Vec<(PathBuf, PathBuf)>> {
+    let mut all: Vec<_> = mounts::list()?.into_iter().map(|mount| (mount.source, mount.dir)).collect();
     all.sort_unstable();
-    all.dedup();
-    // Others' cannot be asked.
-    all.retain(|data| origin::Place::of(data).is_ok_and(|place| place.is_some()));
+    all.dedup_by(|one, other| one.0 == other.0);
+    // Those of others cannot be asked.
+    all.retain(|(data, _)| origin::Place::of(data).is_ok_and(|place| place.is_some()));
     if all.is_empty() {
         return Err(Error::not_found("a mount of a server's project"));
     }
@@ -85,16 +88,15 @@ fn files(count: u64) -> String {
 fn asked_line(answer: &Value) -> String {
     let number = |key: &str| answer[key].as_u64().unwrap_or_default();
     let here = format!("{}, {}", files(number("here_files")), size(number("here_bytes")));
-    match number("files") {
-        0 => format!("Nothing to fetch ({here} here)"),
-        count => {
-            let missing = size(number("missing_bytes"));
-            format!("Fetching {}, {missing} ({here} here already)", files(count))
-        }
+    let (count, missing) = (number("files"), size(number("missing_bytes")));
+    match (count, number("here_bytes")) {
+        (0, _) => format!("Nothing to fetch ({here} here)"),
+        (_, 0) => format!("Fetching {}, {missing}", files(count)),
+        _ => format!("Fetching {}, {missing} ({here} here already)", files(count)),
     }
 }
 
-fn order_line(order: Order, scope: &Scope, answer: &Value) -> String {
+fn order_line(order: Order, scope: &Scope, shown: &str, answer: &Value) -> String {
     let done = match order {
         Order::Pause => "Paused",
         Order::Resume => "Resumed",
@@ -103,8 +105,8 @@ fn order_line(order: Order, scope: &Scope, answer: &Value) -> String {
     let count = files(answer["files"].as_u64().unwrap_or_default());
     match scope {
         Scope::Path(_) => format!("{done} {count}"),
-        Scope::All => format!("{done} everything ({count})"),
-        Scope::Down => format!("{done} fetching ({count})"),
-        Scope::Up => format!("{done} sending"),
+        Scope::All => format!("{done} everything of {shown} ({count})"),
+        Scope::Down => format!("{done} what {shown} fetches ({count})"),
+        Scope::Up => format!("{done} what {shown} sends"),
     }
 }

@@ -4,7 +4,7 @@ use crate::request::Progress;
 use crate::time::local;
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::Write;
 use std::time::Duration;
 
@@ -90,6 +90,14 @@ fn status(answer: &Value, out: &mut String) {
             format!("{percent} %, {ranges} {}", if ranges == 1 { "range" } else { "ranges" }).into();
         for key in ["here_bytes", "here_percent", "here_ranges"] {
             short.as_object_mut().and_then(|object| object.remove(key));
+        }
+    }
+    // What is as it should be is not worth a line.
+    for (key, usual) in
+        [("paused", json!({ "all": false, "down": false, "up": false })), ("wrong_chunks", json!(0))]
+    {
+        if short[key] == usual {
+            short[key] = Value::Null;
         }
     }
     fields(&short, "", out);

@@ -116,7 +116,9 @@ impl Requested {
 
     /// Adds a file that is not there or has ended.
     pub(super) fn add(&mut self, id: NodeId, wish: Wish, known: Option<(Amount, Amount)>, now: Tick) {
-        self.ended.retain(|ended| *ended != id);
+        if self.files.contains_key(&id) {
+            self.ended.retain(|ended| *ended != id);
+        }
         self.next_order = self.next_order.max(wish.order + 1);
         let (phase, timer) = (Phase::Paused, None);
         self.files.insert(id, File { wish, phase, known, from: 0, changed: 0, timer });
