@@ -240,3 +240,67 @@ fn expired(wish: &Wish) -> String {
     let ttl_s = wish.ttl_ms.unwrap_or_default() as f64 / 1000.0;
     format!("it moved nothing for {ttl_s} s")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wish(priority: u8, order: u64) -> Wish {
+        Wish { priority, ttl_ms: None, order, is_paused: false }
+    }
+
+    /// Files 1 to `count`, asked for in this order.
+    fn files(count: u64, priority: impl Fn(u64) -> u8) -> Requested {
+        let mut requested = Requested::default();
+        (1..=count).for_each(|id| requested.add(NodeId(id), wish(priority(id), id), None, Tick(0)));
+        requested
+    }
+
+    fn moving(requested: &mut Requested, id: NodeId, chunks: usize) {
+        let phase = Phase::Moving { job: JobId(id.0), chunks, are_pages: false };
+        requested.enter(id, phase, Tick(0));
+    }
+
+    #[test]
+    fn full_priority_holds_up_no_other() {
+        let mut requested = files(6, |id| if id % 2 == 0 { 9 } else { 3 });
+        let next = |requested: &mut Requested| requested.next(Tick(0)).map(|(id, _)| id.0);
+        assert_eq!(next(&mut requested), Some(2));
+        moving(&mut requested, NodeId(2), OFFERED_MAX);
+        assert_eq!([next(&mut requested), next(&mut requested)], [Some(1), Some(3)], "4 and 6 have no room");
+        moving(&mut requested, NodeId(1), OFFERED_MAX);
+        assert_eq!(next(&mut requested), None);
+        requested.rewish(NodeId(2), wish(5, 2), Tick(0));
+        assert_eq!(next(&mut requested), Some(4), "its chunks count for its new priority");
+        requested.ended(JobId(1), Outcome::Done, None, Tick(0));
+        assert_eq!([next(&mut requested), next(&mut requested)], [Some(6), Some(1)]);
+        assert_eq!(requested.offered.iter().sum::<usize>(), OFFERED_MAX);
+    }
+
+    #[test]
+    fn only_so_many_that_ended_are_remembered() {
+        let count = ENDED_MAX as u64 + 50;
+        let mut requested = files(count, |_| 5);
+        (1..count).for_each(|id| requested.enter(NodeId(id), Phase::Done, Tick(0)));
+        assert_eq!((requested.files.len(), requested.unfinished()), (ENDED_MAX + 1, 1));
+        assert!(!requested.files.contains_key(&NodeId(1)), "the oldest goes first");
+        requested.add(NodeId(count - 1), wish(5, count + 1), None, Tick(0));
+        assert_eq!((requested.files.len(), requested.unfinished()), (ENDED_MAX + 1, 2));
+    }
+
+    #[test]
+    fn file_whose_chunks_are_gone_is_looked_over_again_and_not_for_ever() {
+        let mut requested = files(1, |_| 5);
+        let (mut now, mut tries) = (Tick(0), 0);
+        while let Some((id, _)) = requested.next(now) {
+            moving(&mut requested, id, 1);
+            requested.ended(JobId(1), Outcome::Refused(Kind::Conflict), None, now);
+            assert_eq!(requested.next(now), None, "not at once");
+            now = now.after(CHANGED_WAIT);
+            requested.wake(now);
+            tries += 1;
+        }
+        assert_eq!(tries, CHANGED_MAX + 1);
+        assert!(matches!(requested.files[&NodeId(1)].phase, Phase::Failed(_)));
+    }
+}

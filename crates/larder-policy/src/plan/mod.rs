@@ -7,8 +7,11 @@
 //! A *job* is a wish for chunks. What several jobs want is moved once, in the highest of their classes: Reader, Opener,
 //! Readahead, requests by priority from 10 to 1, Pin; first come, first served within a class, where a job that is
 //! resumed or gets more urgent comes anew. The two directions do not wait for one another: each has its own queues
-//! (`lane`), its own number of requests in flight (`window`), of which bulk work always leaves one free for Readers and
+//! (`lane`), its own number of calls in flight (`window`), of which bulk work always leaves one free for Readers and
 //! Openers, and its own pauses after failures (`trouble`).
+//!
+//! A call asks for one chunk, or for several of one file that stand in line together ([`Settings::batch`]); each of them is
+//! started, answered and abandoned by itself.
 //!
 //! Two things are tried again: the chunk that failed, after a wait of its own, and the server, which is left alone after
 //! trouble by all requests, as the next one would meet the same. An application waits two seconds at most for either,

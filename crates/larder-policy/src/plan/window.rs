@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// Never fewer: one place of them is kept for applications that wait.
 pub const IN_FLIGHT_MIN: usize = 2;
-/// Never more: eight chunks of 256 KiB fill 100 Mbit/s at 160 ms, and each holds a connection and a chunk of memory.
+/// Never more: eight calls of a chunk of 256 KiB fill 100 Mbit/s at 160 ms, and each holds a connection and a chunk of memory.
 pub const IN_FLIGHT_MAX: usize = 8;
 /// Where a window starts: 1 MiB in flight fills 100 Mbit/s at 80 ms.
 const IN_FLIGHT_START: usize = 4;
