@@ -24,6 +24,7 @@ struct Shared {
     open: Mutex<Vec<TcpStream>>,
     moved: AtomicU64,
     requests: AtomicU64,
+    closed: AtomicU64,
     /// No more than so many bytes go to devices; nothing says that all may.
     limit: Mutex<Option<u64>>,
     changed: Condvar,
@@ -69,6 +70,11 @@ impl Proxy {
     /// Requests of devices so far.
     pub fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::Relaxed)
+    }
+
+    /// Connections that devices have closed so far.
+    pub fn closed(&self) -> u64 {
+        self.shared.closed.load(Ordering::Relaxed)
     }
 
     /// Lets no more than about so many bytes in all go to devices, until told otherwise.
@@ -124,6 +130,7 @@ impl Shared {
                 break;
             }
         }
+        self.closed.fetch_add(u64::from(!down), Ordering::Relaxed);
         let _ = from.shutdown(Shutdown::Both);
         let _ = to.shutdown(Shutdown::Both);
     }
