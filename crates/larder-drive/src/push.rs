@@ -20,6 +20,8 @@ const GATHER: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(15);
+/// How often an entry is told again where nothing shows why it is refused.
+const TRIES: u32 = 3;
 /// How often one entry may be refused before it waits like any failure.
 const REFUSALS_MAX: u32 = 64;
 
@@ -216,7 +218,8 @@ impl Shared {
             Refused::Failed(error) if is_temporary(error.kind()) || *refusals >= REFUSALS_MAX => Err(error),
             Refused::Failed(error) => {
                 let label = (self.label)(self.drive.now());
-                let Some(instead) = self.mirror.resolve(entry, &error, &news, &label)? else {
+                let last = *refusals > TRIES;
+                let Some(instead) = self.mirror.resolve(entry, &error, &news, &label, last)? else {
                     return Err(error);
                 };
                 tracing::info!(%error, ?instead, "somebody else was first");

@@ -72,11 +72,19 @@ struct Instead {
 
 impl Mirror {
     /// Says what a refused entry is to say instead, as an operation for [`Mirror::restate`]; nothing where telling it
-    /// again may do. What stays beside another is called after `label`.
+    /// again may do. What stays beside another is called after `label`. At `last`, what brings nothing that was written goes,
+    /// whatever it is refused for: nothing may hold up what comes behind it.
     ///
     /// # Errors
     /// Those of the index.
-    pub fn resolve(&self, entry: &Queued, why: &Error, news: &[News], label: &str) -> Result<Option<Op>> {
+    pub fn resolve(
+        &self,
+        entry: &Queued,
+        why: &Error,
+        news: &[News],
+        label: &str,
+        last: bool,
+    ) -> Result<Option<Op>> {
         // The server does not even remember what is to come back.
         let is_unknown = why.kind() == Kind::NotFound;
         let mut facts = Facts::of(news);
@@ -100,7 +108,12 @@ impl Mirror {
                 _ => {}
             }
         }
-        let Instead { steps, moved, redirected, merged } = instead;
+        let Instead { mut steps, moved, redirected, merged } = instead;
+        if last && steps == entry.steps {
+            steps.retain(|step| {
+                matches!(step, Step::Create { .. } | Step::Content { .. } | Step::Undelete { .. })
+            });
+        }
         let is_same = steps == entry.steps && moved.is_none() && redirected.is_none();
         let number = entry.number;
         Ok((!is_same).then_some(Op::Restate { number, steps, moved, redirected, merged }))

@@ -75,7 +75,8 @@ impl Device {
         if let Some((refused, news)) = answer.refused {
             let Refused::Failed(why) = refused else { panic!("this server has every chunk") };
             let entry = &entries[answer.done];
-            let restated = self.mirror.resolve(entry, &why, &news, "conflict").expect("resolved");
+            let resolve = |last| self.mirror.resolve(entry, &why, &news, "conflict", last).expect("resolved");
+            let restated = resolve(false).or_else(|| resolve(true));
             let restated = restated.unwrap_or_else(|| panic!("{entry:?} is refused for ever: {why:?}"));
             self.mirror.restate(restated, news, keep).expect("restated");
         }

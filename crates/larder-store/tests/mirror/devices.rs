@@ -4,7 +4,7 @@ use crate::device::{Device, head};
 use crate::server::Server;
 use crate::{ROOT, commit, compare, follow, name, tree};
 use larder_core::{Content, Head, Kind, NodeKind};
-use larder_store::catalog::{Attrs, NewNode, Replace, Unlink};
+use larder_store::catalog::{Attrs, NewNode, Replace, Unlink, XattrMode};
 use larder_store::{Catalog, Op};
 use std::collections::BTreeSet;
 
@@ -148,6 +148,28 @@ fn what_was_written_there_outlives_its_removal_here() {
     two.settle();
     assert_eq!(tree(&two.mirror), tree(&server.catalog));
     assert_eq!(two.contents(), BTreeSet::from([2]));
+}
+
+#[test]
+fn what_the_server_does_not_take_holds_nothing_up() {
+    let server = Server::new();
+    let device = Device::new(&server);
+    let file = device.make(ROOT, "file", Some(1)).expect("made");
+    let set = |value: Option<&[u8]>| Op::SetXattr {
+        node: file,
+        name: b"user.colour".to_vec(),
+        value: value.map(<[u8]>::to_vec),
+        mode: XattrMode::Any,
+    };
+    device.run(set(Some(b"green"))).expect("set");
+    device.settle();
+    // Both take the same attribute away: for the second there is none.
+    server.run(set(None)).expect("removed");
+    device.run(set(None)).expect("removed");
+    device.write(file, 2).expect("written");
+    device.settle();
+    assert_eq!(tree(&device.mirror), tree(&server.catalog));
+    assert_eq!(device.contents(), BTreeSet::from([3]));
 }
 
 #[test]
