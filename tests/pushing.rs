@@ -348,3 +348,37 @@ fn a_busy_folder_arrives_as_it_is() {
     assert_eq!(one.place.json(&["push", &mount], 30)["conflicts"], 0, "nobody else wrote");
     world.end(vec![one, two]);
 }
+
+#[test]
+fn what_is_written_into_an_open_file_survives_what_others_do_to_it() {
+    let Some(world) = World::new() else { return };
+    for name in ["removed", "replaced", "changed"] {
+        world.server().client().ok("PUT", &format!("/dav/home/{name}"), &[], b"before");
+    }
+    let (one, two) = (world.device(), world.device());
+    let open = |name: &str| OpenOptions::new().append(true).open(one.path(name)).expect("opens");
+    let mut files = ["removed", "replaced", "changed"].map(open);
+    files.iter_mut().for_each(|file| file.write_all(b", and mine").expect("written"));
+    fs::remove_file(two.path("removed")).expect("removed");
+    two.write("new", b"another");
+    fs::rename(two.path("new"), two.path("replaced")).expect("renamed");
+    two.write("changed", b"theirs");
+    two.push();
+    let is_replaced = || fs::read(one.path("replaced")).is_ok_and(|bytes| bytes == b"another");
+    assert!(soon(|| !one.path("removed").exists() && is_replaced()));
+    for file in files {
+        file.sync_all().expect("safe on this device");
+    }
+    one.push();
+    let contents = |device: &Device| {
+        let names = fs::read_dir(device.place.mount()).expect("listed");
+        let names = names.map(|entry| entry.expect("an entry").file_name().into_string().expect("text"));
+        let mut found: Vec<String> =
+            names.map(|name| String::from_utf8(device.read(&name)).expect("text")).collect();
+        found.sort();
+        found
+    };
+    let expected = ["another", "before, and mine", "before, and mine", "before, and mine", "theirs"];
+    assert!(soon(|| contents(&one) == expected && contents(&two) == expected), "{:?}", contents(&one));
+    world.end(vec![one, two]);
+}

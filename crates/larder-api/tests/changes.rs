@@ -162,7 +162,7 @@ fn a_draft_is_told_once_it_is_published() {
     assert_eq!(short, [format!("gone {}", file.id), "1/f=-".into(), "node 1".into()]);
     let head = file.head().expect("a file").clone();
     let mtime = world.drive.now();
-    world.commit(vec![Op::SetContent { node: draft, head, mtime, interim: None }]);
+    world.commit(vec![Op::SetContent { node: draft, head, mtime, interim: None, base: None }]);
     let (short, _) = changes(&world, &ann, &start, "");
     assert!(short.contains(&format!("1/f={draft}")), "{short:?}");
     assert!(!short.iter().any(|change| change.contains(&other.to_string())), "{short:?}");

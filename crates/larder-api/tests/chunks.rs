@@ -68,7 +68,13 @@ fn pages_of_a_long_manifest_are_chunks_too() {
     let file = world.put(NodeId::ROOT, "long", b"short");
     let short = world.ids(&file)[0];
     let page = head.extents[0].id;
-    world.commit(vec![Op::SetContent { node: file.id, head, mtime: Timestamp(5), interim: None }]);
+    world.commit(vec![Op::SetContent {
+        node: file.id,
+        head,
+        mtime: Timestamp(5),
+        interim: None,
+        base: None,
+    }]);
     // The second time from the list that the first one made.
     for _ in 0..2 {
         let wanted: Vec<ChunkId> = manifest.extents()[100..].iter().map(|extent| extent.id).collect();

@@ -168,6 +168,7 @@ impl Drive {
         expect: Vec<Expect>,
         ops: Vec<Op>,
     ) -> Result<Committed> {
+        self.catalog().prepare(&ops)?;
         // Who wants a lock waits until the commit is made, but not for the disk.
         let permit = self.locks.permit(self, actor, &ops)?;
         let committed = self.apply(op_id, expect, ops, Durability::Process)?;

@@ -115,6 +115,7 @@ fn restoration(
             head: head.clone(),
             mtime: chosen.node.mtime,
             interim: None,
+            base: None,
         })
     };
     match current {

@@ -23,7 +23,16 @@ const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// How often an entry is told again where nothing shows why it is refused.
 const TRIES: u32 = 3;
 /// How often one entry may be refused before it waits like any failure.
-const REFUSALS_MAX: u32 = 64;
+const REFUSALS_MAX: u32 = 4096;
+
+/// How often the first entry of the queue was refused.
+#[derive(Default)]
+struct Refusals {
+    number: u64,
+    count: u32,
+    /// Without anything that shows why.
+    unresolved: u32,
+}
 
 /// Writes what tells a copy from the server's file, at a time: "conflict from laptop, 2026-11-21".
 pub type Label = Box<dyn Fn(Timestamp) -> String + Send + Sync>;
@@ -138,7 +147,7 @@ impl Drop for Pusher {
 
 impl Shared {
     fn run(&self) {
-        let (mut pause, mut refusals) = (PAUSE, 0);
+        let (mut pause, mut refusals) = (PAUSE, Refusals::default());
         loop {
             match self.step(&mut refusals) {
                 Ok(true) => {
@@ -196,7 +205,7 @@ impl Shared {
     }
 
     /// Tells the server of the first entries; false where there are none.
-    fn step(&self, refusals: &mut u32) -> Result<bool> {
+    fn step(&self, refusals: &mut Refusals) -> Result<bool> {
         let entries = self.batch()?;
         if entries.is_empty() {
             if self.mirror.queue_len()?.in_doubt {
@@ -206,20 +215,25 @@ impl Shared {
         }
         self.send_bodies(&entries)?;
         let answer = self.mirror.push(&entries, |ops| self.commit(ops))?;
-        if answer.done > 0 {
-            *refusals = 0;
-        }
         let Some((why, news)) = answer.refused else { return Ok(true) };
-        *refusals += 1;
         let entry = &entries[answer.done];
+        if refusals.number != entry.number {
+            *refusals = Refusals { number: entry.number, ..Refusals::default() };
+        }
+        if !matches!(&why, Refused::Failed(error) if is_temporary(error.kind())) {
+            refusals.count += 1;
+        }
         match why {
-            Refused::Lacks(ids) if *refusals < REFUSALS_MAX => self.send(&ids).map(|()| true),
+            Refused::Lacks(ids) if refusals.count < REFUSALS_MAX => self.send(&ids).map(|()| true),
             Refused::Lacks(_) => Err(Error::unavailable("the server loses what it is sent")),
-            Refused::Failed(error) if is_temporary(error.kind()) || *refusals >= REFUSALS_MAX => Err(error),
+            Refused::Failed(error) if is_temporary(error.kind()) || refusals.count >= REFUSALS_MAX => {
+                Err(error)
+            }
             Refused::Failed(error) => {
                 let label = (self.label)(self.drive.now());
-                let last = *refusals > TRIES;
+                let last = refusals.unresolved >= TRIES;
                 let Some(instead) = self.mirror.resolve(entry, &error, &news, &label, last)? else {
+                    refusals.unresolved += 1;
                     return Err(error);
                 };
                 tracing::info!(%error, ?instead, "somebody else was first");

@@ -170,7 +170,7 @@ impl Sealed {
         let (id, op) = match seen {
             Some(node) if node.is_file() => {
                 let head = self.head.clone();
-                (node.id, Op::SetContent { node: node.id, head, mtime, interim: None })
+                (node.id, Op::SetContent { node: node.id, head, mtime, interim: None, base: None })
             }
             Some(node) if node.is_folder() => {
                 return Err(Error::new(Kind::IsADirectory, format!("{}", target.name)));

@@ -4,6 +4,7 @@ use larder_core::{Error, Kind, NodeId, Result};
 use larder_store::origin::Mirror;
 use larder_store::{Catalog, Change};
 use parking_lot::{Condvar, Mutex};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -28,7 +29,9 @@ struct Shared {
 #[derive(Default)]
 struct State {
     /// Folders to look into: as many as there are at most, 8 bytes each.
-    folders: Vec<NodeId>,
+    folders: VecDeque<NodeId>,
+    /// Those that were looked into: what is told piece by piece may go round in a circle for a moment.
+    seen: HashSet<NodeId>,
     ended: bool,
 }
 
@@ -38,7 +41,7 @@ impl Walker {
     /// # Errors
     /// Those of starting a thread.
     pub(crate) fn start(mirror: Arc<Mirror>) -> Result<Self> {
-        let state = Mutex::new(State { folders: vec![NodeId::ROOT], ended: false });
+        let state = Mutex::new(State { folders: VecDeque::from([NodeId::ROOT]), ..State::default() });
         let shared = Arc::new(Shared { mirror, state, changed: Condvar::new() });
         let walking = shared.clone();
         let started = std::thread::Builder::new().name("larder-walk".into()).spawn(move || walking.run());
@@ -82,7 +85,9 @@ impl Shared {
             }
             tracing::debug!(%error, "getting to know all names");
             let mut state = self.state.lock();
-            state.folders.push(folder);
+            state.seen.remove(&folder);
+            // Behind all others.
+            state.folders.push_front(folder);
             self.changed.wait_while_for(&mut state, |state| !state.ended, PAUSE);
         }
     }
@@ -91,10 +96,13 @@ impl Shared {
     fn next(&self) -> Option<NodeId> {
         let mut state = self.state.lock();
         self.changed.wait_while(&mut state, |state| state.folders.is_empty() && !state.ended);
-        if state.ended { None } else { state.folders.pop() }
+        if state.ended { None } else { state.folders.pop_back() }
     }
 
     fn look_into(&self, folder: NodeId) -> Result<()> {
+        if !self.state.lock().seen.insert(folder) {
+            return Ok(());
+        }
         let mut after = None;
         while !self.state.lock().ended {
             let page = self.mirror.list(folder, after.as_ref(), PAGE)?;

@@ -76,6 +76,7 @@ fn replaced_content_is_kept_as_a_version_and_purged_with_the_history() {
             head: head(size),
             mtime: Timestamp(size as i64),
             interim: None,
+            base: None,
         }])
         .expect("set");
     }
@@ -123,7 +124,7 @@ fn drafts_do_not_survive_a_start() {
     let (kept, lost) = (f.0.new_id(), f.0.new_id());
     f.run(vec![create(kept, ROOT, "kept", NodeKind::File, true)]).expect("created");
     f.run(vec![create(lost, ROOT, "lost", NodeKind::File, true)]).expect("created");
-    f.run(vec![Op::SetContent { node: kept, head: head(0), mtime: Timestamp(0), interim: None }])
+    f.run(vec![Op::SetContent { node: kept, head: head(0), mtime: Timestamp(0), interim: None, base: None }])
         .expect("published");
     let again = KvCatalog::open(Borrowed(f.0.kv()), Timestamp(99), (0, 0)).expect("reopened");
     assert!(!again.lookup(ROOT, &name("kept")).expect("published").draft);

@@ -8,7 +8,7 @@ use super::layer::{Layer, Piece, Source};
 use super::rechunk::Rechunker;
 use super::staging::Staged;
 use crate::{Actor, Door};
-use larder_core::{ChunkId, Error, Head, Kind, Manifest, Result, Timestamp};
+use larder_core::{ChunkId, Error, Head, Kind, Manifest, Name, NodeId, Result, Timestamp};
 use larder_store::{Durability, Lease, Op};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -17,10 +17,15 @@ use std::sync::atomic::Ordering;
 /// A stream keeps no more than this of committed bytes: the next append takes them from the chunk store otherwise.
 const KEPT_MAX_BYTES: u64 = 64 * 1024;
 
+/// Names tried for a file that was removed elsewhere while it was written.
+const NAMES_MAX: u32 = 1000;
+
 /// The file at one moment.
 struct Snapshot {
     size: u64,
     generation: u64,
+    /// What is committed, and the writer began with.
+    head: Head,
     layer: Arc<Layer>,
     base: Base,
     staged: Staged,
@@ -44,7 +49,7 @@ impl WorkingFile {
         }
         // Before the look: what is current then is not purged.
         let hold = self.shared.drive.hold();
-        if self.is_deleted()? {
+        if self.is_deleted()? && !self.is_taken_away()? {
             return Ok(false);
         }
         let snapshot = self.snapshot()?;
@@ -105,7 +110,8 @@ impl WorkingFile {
 
     /// Says whether nothing would be lost by forgetting this file.
     pub fn is_saved(&self) -> bool {
-        self.data.lock().is_clean() || self.is_deleted().unwrap_or(false)
+        let is_gone = || Ok::<_, Error>(self.is_deleted()? && !self.is_taken_away()?);
+        self.data.lock().is_clean() || is_gone().unwrap_or(false)
     }
 
     fn is_deleted(&self) -> Result<bool> {
@@ -114,6 +120,39 @@ impl WorkingFile {
             Err(error) if error.kind() == Kind::NotFound => Ok(true),
             Err(error) => Err(error),
         }
+    }
+
+    /// Says whether the file was removed at a server, and not here: what was written into it is to be kept.
+    fn is_taken_away(&self) -> Result<bool> {
+        if !self.shared.drive.fetches() || self.live.lock().is_removed() {
+            return Ok(false);
+        }
+        match self.shared.drive.catalog().node(self.id) {
+            Ok(node) => Ok(node.nlink == 0 && !node.draft),
+            Err(error) if error.kind() == Kind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives a file that was taken away its name again, or a free one beside it.
+    fn revival(&self) -> Result<Option<Op>> {
+        if !self.is_taken_away()? {
+            return Ok(None);
+        }
+        let catalog = self.shared.drive.catalog();
+        let node = catalog.node(self.id)?;
+        let Some(name) = node.name else { return Ok(None) };
+        let is_there = catalog.node(node.parent).is_ok_and(|folder| folder.nlink > 0);
+        let parent = if is_there { node.parent } else { NodeId::ROOT };
+        let mut free = name.clone();
+        for number in 1..=NAMES_MAX {
+            match catalog.lookup(parent, &free) {
+                Ok(_) => free = numbered(&name, number)?,
+                Err(error) if error.kind() == Kind::NotFound => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(Op::Revive { node: self.id, to: (parent, free) }))
     }
 
     fn snapshot(&self) -> Result<Snapshot> {
@@ -128,6 +167,7 @@ impl WorkingFile {
         Ok(Snapshot {
             size: data.size,
             generation: data.generation,
+            head: data.head.clone(),
             layer,
             base: data.base(),
             staged: data.staging.staged(),
@@ -180,10 +220,12 @@ impl WorkingFile {
             head: head.clone(),
             mtime: snapshot.mtime,
             interim: self.data.lock().interim(now),
+            base: Some(snapshot.head.clone()),
         };
+        let ops = self.revival()?.into_iter().chain([op]).collect();
         let actor = Actor::new(Door::Mount, 0, 0, String::new());
         // Locks were asked when the file was opened for writing; nobody gets one since.
-        match self.shared.drive.commit_unchecked(&actor, Vec::new(), vec![op], durability) {
+        match self.shared.drive.commit_unchecked(&actor, Vec::new(), ops, durability) {
             Ok(_) => Ok(true),
             // A draft removed since the look at the start: nobody is left to see it.
             Err(error) if error.kind() == Kind::NotFound => Ok(false),
@@ -242,4 +284,11 @@ impl WorkingFile {
         // Should another door have published on top of this, the next look at the catalog finds it.
         self.stale.store(true, Ordering::Release);
     }
+}
+
+/// `name (kept N)`, cut where it would be too long.
+fn numbered(name: &Name, number: u32) -> Result<Name> {
+    let suffix = format!(" (kept {number})");
+    let room = name.as_bytes().len().min(255 - suffix.len());
+    Name::new([&name.as_bytes()[..room], suffix.as_bytes()].concat())
 }

@@ -250,7 +250,7 @@ impl Mount {
         };
         let expect = vec![Expect::Version(node.id, node.version)];
         let head = node.head().cloned().unwrap_or_default();
-        let op = Op::SetContent { node: node.id, head, mtime: node.mtime, interim: None };
+        let op = Op::SetContent { node: node.id, head, mtime: node.mtime, interim: None, base: None };
         let actor = Actor::new(Door::Mount, 0, 0, String::new());
         self.drive.commit_unchecked(&actor, expect, vec![op], Durability::Process).map(drop)
     }

@@ -16,6 +16,8 @@ pub(super) struct Live {
     atime: Option<Timestamp>,
     /// Reading changes atime no more before the next change.
     was_read: bool,
+    /// This mount takes its last name away.
+    removed: bool,
 }
 
 impl Live {
@@ -28,6 +30,7 @@ impl Live {
             ctime: node.ctime,
             atime: None,
             was_read: false,
+            removed: false,
             node,
         }
     }
@@ -36,6 +39,11 @@ impl Live {
     pub fn follow(&mut self, node: Node) {
         let atime = self.atime;
         *self = Live { atime, ..Live::new(node) };
+    }
+
+    /// Says whether this mount took its last name away.
+    pub fn is_removed(&self) -> bool {
+        self.removed
     }
 
     /// Notes a change of the content.
@@ -80,6 +88,7 @@ impl Live {
 
     /// Keeps `node`, which is about to lose its last name.
     pub fn keep(&mut self, node: Node) {
+        self.removed |= node.nlink <= 1;
         self.node = node;
     }
 

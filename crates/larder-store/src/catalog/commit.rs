@@ -195,6 +195,9 @@ pub enum Op {
         mtime: Timestamp,
         /// A step on the way: where the previous content is this, it is kept for those who read it, and is no version.
         interim: Option<Head>,
+        /// What the writer began with, where that is known: a server is told this, and not what is here, which may have
+        /// become another's meanwhile.
+        base: Option<Head>,
     },
     /// Sets attributes.
     SetAttrs {

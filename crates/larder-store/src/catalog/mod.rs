@@ -156,6 +156,14 @@ pub trait Catalog: Send + Sync {
     /// Reserves an id for [`NewNode`].
     fn new_id(&self) -> NodeId;
 
+    /// Learns what a commit of `ops` has to know, which may take time: before anything is locked for it.
+    ///
+    /// # Errors
+    /// Those of a server that has to be asked.
+    fn prepare(&self, _ops: &[Op]) -> Result<()> {
+        Ok(())
+    }
+
     /// Carries out `commit` whole or not at all.
     ///
     /// # Errors

@@ -167,6 +167,15 @@ impl Step {
         Touched { names: names.into_iter().cloned().collect(), nodes }
     }
 
+    /// The node whose content or attributes it is about.
+    pub(crate) fn subject(&self) -> Option<NodeId> {
+        match self {
+            Step::Create { node, .. } => Some(node.node.id),
+            Step::Content { node, .. } | Step::Attrs { node, .. } | Step::Xattr { node, .. } => Some(*node),
+            _ => None,
+        }
+    }
+
     /// The names in it, to be changed.
     pub(crate) fn spots_mut(&mut self) -> Vec<&mut Spot> {
         match self {
@@ -195,7 +204,7 @@ impl Step {
             Step::Create { at, node } => (vec![Expect::Alive(at.0)], create(at, *node)),
             Step::Content { node, was, head, mtime } => (
                 [Expect::Alive(node)].into_iter().chain(was.map(|was| Expect::Content(node, was))).collect(),
-                vec![Op::SetContent { node, head, mtime, interim: None }],
+                vec![Op::SetContent { node, head, mtime, interim: None, base: None }],
             ),
             Step::Attrs { node, attrs } => (vec![Expect::Alive(node)], vec![Op::SetAttrs { node, attrs }]),
             Step::Xattr { node, name, value } => {

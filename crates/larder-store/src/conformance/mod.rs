@@ -128,5 +128,5 @@ fn head(size_bytes: u64) -> Head {
 }
 
 fn set_content(node: NodeId, size_bytes: u64) -> Op {
-    Op::SetContent { node, head: head(size_bytes), mtime: Timestamp(-5), interim: None }
+    Op::SetContent { node, head: head(size_bytes), mtime: Timestamp(-5), interim: None, base: None }
 }

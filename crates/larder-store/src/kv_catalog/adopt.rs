@@ -74,7 +74,8 @@ impl<K: Kv> Txn<'_, K> {
 
     /// Keeps a name.
     pub(super) fn adopt_name(&mut self, parent: NodeId, name: Name, told: Option<Described>) -> Result<()> {
-        if self.is_name_marked(parent, &name)? {
+        let is_root = told.as_ref().is_some_and(|told| told.node.id == NodeId::ROOT);
+        if is_root || self.is_name_marked(parent, &name)? {
             return Ok(());
         }
         if !self.node_if(parent)?.is_some_and(|folder| folder.is_folder()) {
@@ -147,7 +148,8 @@ impl<K: Kv> Txn<'_, K> {
 
     /// Keeps that a node has no name any more.
     pub(super) fn adopt_gone(&mut self, id: NodeId) -> Result<()> {
-        let Some(mut node) = self.node_if(id)?.filter(|node| node.nlink > 0) else { return Ok(()) };
+        let node = self.node_if(id)?.filter(|node| node.nlink > 0 && node.id != NodeId::ROOT);
+        let Some(mut node) = node else { return Ok(()) };
         if self.is_node_marked(id)? {
             return Ok(());
         }
@@ -161,6 +163,7 @@ impl<K: Kv> Txn<'_, K> {
         // Where its last name is not known, its number takes the place: the history has to end for it, too.
         let name = node.name.clone().map_or_else(|| Name::new(id.to_string()), Ok)?;
         node.nlink = 0;
+        node.name = Some(name.clone());
         self.save(&node);
         self.bury(node.parent, name, id);
         self.committed.changes.push(Change::Attrs(id));

@@ -204,6 +204,10 @@ impl<K: Kv> Txn<'_, K> {
             self.write(key.clone(), None);
             self.committed.purged += 1;
         }
+        if self.queue_state()?.len > 0 {
+            // What was deleted may have to come back, with what was written into it.
+            return Ok(());
+        }
         for key in &expired.deleted {
             let Some(bytes) = self.read(key)? else { continue };
             let gone: Deleted = keys::decode(&bytes)?;

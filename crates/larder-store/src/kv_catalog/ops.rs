@@ -22,7 +22,7 @@ impl<K: Kv> Txn<'_, K> {
             Op::Unlink { parent, name, what } => self.unlink(parent, name, what),
             Op::Rename { from, to, replace } => self.rename(from, to, replace),
             Op::Exchange { a, b } => self.exchange(a, b),
-            Op::SetContent { node, head, mtime, interim } => self.set_content(node, head, mtime, interim),
+            Op::SetContent { node, head, mtime, interim, .. } => self.set_content(node, head, mtime, interim),
             Op::SetAttrs { node, attrs } => self.set_attrs(node, attrs),
             Op::Touch { node, atime } => {
                 let node = Node { atime, ..self.node(node)? };

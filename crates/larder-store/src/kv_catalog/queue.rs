@@ -63,13 +63,13 @@ impl<K: Kv> Txn<'_, K> {
         let is_draft = |id: NodeId| Ok::<_, Error>(self.node(id)?.draft);
         let step = match op {
             Op::Create { .. } => return Ok(Some(Vec::new())),
-            Op::SetContent { node, head, mtime, .. } => {
+            Op::SetContent { node, head, mtime, base, .. } => {
                 let before = self.node(*node)?;
                 if before.draft {
                     return Ok(Some(Vec::new()));
                 }
-                let (head, was) = (head.clone(), before.head().cloned());
-                Step::Content { node: *node, was, head, mtime: *mtime }
+                let was = base.as_ref().or(before.head()).cloned();
+                Step::Content { node: *node, was, head: head.clone(), mtime: *mtime }
             }
             Op::SetAttrs { node, attrs } if !is_draft(*node)? => Step::Attrs { node: *node, attrs: *attrs },
             Op::SetXattr { node, name, value, .. } if !is_draft(*node)? => {
@@ -98,7 +98,10 @@ impl<K: Kv> Txn<'_, K> {
                 let (one, two) = (self.named(a.0, &a.1)?.id, self.named(b.0, &b.1)?.id);
                 Step::Exchange { a: (a.clone(), one), b: (b.clone(), two) }
             }
-            Op::Undelete { node, to } => Step::Undelete { node: *node, to: to.clone() },
+            Op::Revive { node, .. } if self.node(*node)?.nlink > 0 => return Ok(None),
+            Op::Undelete { node, to } | Op::Revive { node, to } => {
+                Step::Undelete { node: *node, to: to.clone() }
+            }
             _ => return Ok(None),
         };
         Ok(Some(vec![step]))
@@ -128,6 +131,7 @@ impl<K: Kv> Txn<'_, K> {
         if let Some(last) = last.filter(|last| *last >= state.sent)
             && let Some(mut entry) = self.queued(last)?
             && let [only] = &mut entry.steps[..]
+            && only.subject() == Some(id)
             && joined(only, &step)
         {
             self.write(keys::queued(last), Some(keys::encode(&entry.steps)));
@@ -249,7 +253,7 @@ impl<K: Kv> Txn<'_, K> {
         bytes.map(|bytes| Ok(Queued { number, steps: keys::decode(&bytes)? })).transpose()
     }
 
-    fn queue_state(&self) -> Result<QueueState> {
+    pub(super) fn queue_state(&self) -> Result<QueueState> {
         Ok(self.read(keys::QUEUE_STATE)?.map(|bytes| keys::decode(&bytes)).transpose()?.unwrap_or_default())
     }
 

@@ -25,6 +25,8 @@ use tokio::sync::watch;
 const CONNECT: Duration = Duration::from_secs(10);
 /// A server begins to answer, and goes on, within this time.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// A request is sent no slower than this.
+const SLOWEST_BYTES_S: u64 = 64 << 10;
 /// The longest answer in JSON.
 const JSON_MAX_BYTES: usize = 64 << 20;
 /// A server that is asked, over connections that are kept and used again.
@@ -136,6 +138,7 @@ impl Connection {
         kind: &str,
         body: Vec<u8>,
     ) -> Result<http::Response<Incoming>> {
+        let len = body.len() as u64;
         let request = Request::builder()
             .method(method)
             .uri(format!("{}/api/v1/{path}", self.server))
@@ -143,7 +146,8 @@ impl Connection {
             .header(header::CONTENT_TYPE, kind)
             .body(Full::from(body))
             .map_err(|e| Error::invalid(format!("address {}", self.server)).because(e))?;
-        let answer = tokio::time::timeout(CONNECT + PATIENCE, self.client.request(request));
+        let sending = Duration::from_secs(len / SLOWEST_BYTES_S);
+        let answer = tokio::time::timeout(CONNECT + PATIENCE + sending, self.client.request(request));
         let answer = answer.await.map_err(|_| self.silent())?.map_err(|e| self.unreachable(e))?;
         match answer.status().is_success() {
             true if is_of(&answer, kind) => Ok(answer),

@@ -316,6 +316,10 @@ impl Catalog for Mirror {
         self.id_for_new()
     }
 
+    fn prepare(&self, ops: &[Op]) -> Result<()> {
+        self.learn(ops)
+    }
+
     fn commit(&self, commit: Commit) -> Result<Committed> {
         // A time of access is the device's own matter, and no matter here.
         let ops: Vec<Op> = commit.ops.into_iter().filter(|op| !matches!(op, Op::Touch { .. })).collect();

@@ -48,6 +48,10 @@ impl Mirror {
             None => match self.origin.range() {
                 Ok(range) => (range, range, 0),
                 Err(error) if error.kind() == Kind::Denied => return Ok(None),
+                Err(error) if error.kind() == Kind::Unavailable => {
+                    tracing::warn!(%error, "without its server, this mount is to read only");
+                    return Ok(None);
+                }
                 Err(error) => return Err(error),
             },
         };
@@ -77,24 +81,25 @@ impl Mirror {
         self.rung.get_or_init(|| ring);
     }
 
+    /// Learns what `ops` have to know: what is in a folder that nobody has looked into is not known here.
+    pub(super) fn learn(&self, ops: &[Op]) -> Result<()> {
+        for op in ops {
+            match op {
+                Op::Unlink { parent, name, what: Unlink::EmptyFolder } => self.look_into((*parent, name))?,
+                Op::Rename { to, replace: Replace::Posix, .. } => self.look_into((to.0, &to.1))?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Checks `ops` and makes them ops that are carried out here and queued.
     pub(super) fn here(&self, ops: Vec<Op>) -> Result<Vec<Op>> {
         let Some(ids) = self.ids() else {
             return Err(Error::io("this mount", std::io::Error::from(rustix::io::Errno::ROFS)));
         };
-        for op in &ops {
-            match op {
-                Op::Create { node, .. } if !ids.has(node.id) => {
-                    return Err(Error::new(
-                        Kind::NoSpace,
-                        "this mount has made too many files: mount it again",
-                    ));
-                }
-                // What is in a folder that nobody has looked into is not known here.
-                Op::Unlink { parent, name, what: Unlink::EmptyFolder } => self.look_into((*parent, name))?,
-                Op::Rename { to, replace: Replace::Posix, .. } => self.look_into((to.0, &to.1))?,
-                _ => {}
-            }
+        if ops.iter().any(|op| matches!(op, Op::Create { node, .. } if !ids.has(node.id))) {
+            return Err(Error::new(Kind::NoSpace, "this mount has made too many files: mount it again"));
         }
         Ok(ops.into_iter().map(|op| Op::Here(Box::new(op))).collect())
     }
@@ -108,7 +113,8 @@ impl Mirror {
         let Some(last) = entries.last() else { return Ok(entries) };
         let before = last.number + 1;
         if self.kept.queue_state()?.sent < before {
-            self.run(vec![Op::Sent { before }], false)?;
+            // A number that power loss takes back must not be given twice: the server would take the second for the first.
+            self.run(vec![Op::Sent { before }], true)?;
         }
         // Until then they may have changed.
         let entries = self.kept.queued(0, limit)?;

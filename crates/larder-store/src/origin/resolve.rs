@@ -13,6 +13,8 @@ use std::collections::HashMap;
 
 /// Names tried for what stays beside another.
 const NAMES_MAX: u32 = 1000;
+/// The longest end of a name that tells its kind, with its dot.
+const EXTENSION_MAX_BYTES: usize = 16;
 /// Entries read at a time.
 const PAGE: usize = 1024;
 /// The longest name. Source: NAME_MAX of limits.h, as larder_core::Name has it.
@@ -342,7 +344,8 @@ impl Mirror {
     /// A free name that tells why it is not `spot`: `name (label).ext`.
     fn beside(&self, (parent, name): &Spot, label: &str) -> Result<Spot> {
         let bytes = name.as_bytes();
-        let dot = bytes.iter().rposition(|byte| *byte == b'.').filter(|at| *at > 0);
+        let dot = bytes.iter().rposition(|byte| *byte == b'.');
+        let dot = dot.filter(|at| *at > 0 && bytes.len() - at <= EXTENSION_MAX_BYTES);
         let (stem, end) = bytes.split_at(dot.unwrap_or(bytes.len()));
         let text = std::str::from_utf8(bytes).ok();
         for number in 1..=NAMES_MAX {

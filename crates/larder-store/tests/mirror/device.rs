@@ -31,6 +31,7 @@ impl Device {
     pub fn run(&self, op: Op) -> Result<()> {
         let (expect, durability) = (vec![], Durability::Process);
         let commit = Commit { at: Timestamp(1), op_id: None, expect, ops: vec![op], durability };
+        self.mirror.prepare(&commit.ops)?;
         self.mirror.commit(commit).map(drop)
     }
 
@@ -48,7 +49,7 @@ impl Device {
 
     /// Gives a file new content.
     pub fn write(&self, node: NodeId, content: u8) -> Result<()> {
-        self.run(Op::SetContent { node, head: head(content), mtime: Timestamp(1), interim: None })
+        self.run(Op::SetContent { node, head: head(content), mtime: Timestamp(1), interim: None, base: None })
     }
 
     /// Renames.
