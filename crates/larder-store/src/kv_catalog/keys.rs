@@ -14,7 +14,7 @@
 //! | `r` table:1 key | record |
 //! | `i` operation:16 | time of the commit |
 //! | `m` | `Totals` |
-//! | `q` number:8 | steps of an entry of the queue |
+//! | `p` number:8 | steps of an entry of the queue |
 //! | `e` | `QueueState` |
 //! | `k` id:8 | `Mark` of a node |
 //! | `l` parent:8 name | `Mark` of a name |
@@ -29,8 +29,8 @@ const FORMAT: u8 = 1;
 pub const TOTALS: &[u8] = b"m";
 /// Key of the state of the queue.
 pub const QUEUE_STATE: &[u8] = b"e";
-/// What the keys of the queue begin with.
-pub const QUEUE: &[u8] = b"q";
+/// What the keys of the queue begin with. Not `c` or `q`: the log keeps keys of its own beside these.
+pub const QUEUE: &[u8] = b"p";
 
 pub fn node(id: NodeId) -> Vec<u8> {
     with_id(b'n', id, &[])

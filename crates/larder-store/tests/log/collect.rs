@@ -1,9 +1,9 @@
 //! Collection: what is alive or held stays, space comes back, nobody who reads meanwhile is disturbed.
 
 use crate::fixture::*;
-use larder_core::{ChunkId, Kind};
+use larder_core::{ChunkId, Kind, Timestamp};
 use larder_store::log::LogStore;
-use larder_store::{ChunkStore, Put};
+use larder_store::{Catalog, ChunkStore, KvCatalog, Put};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -95,6 +95,18 @@ fn held_chunks_stay() {
     drop(lease);
     collect(&store, &[]);
     assert_eq!(store.stats().expect("stats").chunks, 0);
+}
+
+#[test]
+fn what_scrub_set_aside_is_no_change_to_be_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    (0..10).for_each(|i| _ = put(&store, &body(i)));
+    flip(folder.path(), &body(5)[..64], 5000);
+    assert_eq!(store.scrub(&mut |_| ()).expect("scrubbed").damaged, [ChunkId::of(&body(5))]);
+    let catalog = KvCatalog::open(store.kv(), Timestamp(1), (0, 0)).expect("a catalog");
+    assert_eq!(catalog.queued(0, 10).expect("readable").len(), 0);
+    assert_eq!(catalog.mark(&*store, |_| ()).expect("marked"), 0);
 }
 
 #[test]
