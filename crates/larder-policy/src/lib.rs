@@ -14,7 +14,7 @@ pub mod tick;
 pub mod timetable;
 
 pub use ahead::ReadAhead;
-pub use rate::Rate;
+pub use rate::{Rate, parse_size};
 pub use retry::Retry;
 pub use span::parse_span;
 pub use throttle::{Class, Step, Throttle, Ticket};

@@ -10,7 +10,8 @@ pub const RATE_MIN_BYTES_PER_S: u64 = 1024;
 /// The fastest rate that can be set; what is faster is `off`.
 pub const RATE_MAX_BYTES_PER_S: u64 = 100 << 30;
 
-const UNITS: [(&str, f64); 8] = [
+const UNITS: [(&str, f64); 9] = [
+    ("tib", 1_099_511_627_776.0),
     ("kib", 1024.0),
     ("mib", 1_048_576.0),
     ("gib", 1_073_741_824.0),
@@ -58,6 +59,27 @@ impl Rate {
     }
 }
 
+/// Reads a number with its unit, in lower case, as bytes; else says what is wrong with it.
+fn amount(text: &str) -> std::result::Result<f64, &'static str> {
+    let (unit, factor) = UNITS.iter().find(|(unit, _)| text.ends_with(unit)).ok_or("has no unit")?;
+    let number = text[..text.len() - unit.len()].trim().parse::<f64>();
+    number.map(|number| number * factor).map_err(|_| "does not start with a number")
+}
+
+/// Reads a size as people write it, `10GiB` or `500 MB`, as bytes.
+///
+/// # Errors
+/// `Invalid` with what a size looks like.
+pub fn parse_size(text: &str) -> Result<u64> {
+    let wrong = |why: &str| Error::invalid(format!("size {text:?} {why}; write it as 500MiB or 10GiB"));
+    let lower = text.trim().to_ascii_lowercase();
+    let bytes = if lower.ends_with("bit") { Err("has no unit") } else { amount(&lower) }.map_err(wrong)?;
+    if !(0.0..=u64::MAX as f64 / 2.0).contains(&bytes) {
+        return Err(wrong("is too large or below zero"));
+    }
+    Ok(bytes.round() as u64)
+}
+
 impl FromStr for Rate {
     type Err = Error;
 
@@ -65,14 +87,8 @@ impl FromStr for Rate {
         let wrong =
             |why: &str| Error::invalid(format!("rate {text:?} {why}; write it as 2MiB/s, 500KiB/s or off"));
         let lower = text.trim().to_ascii_lowercase();
-        let amount = lower.strip_suffix("/s").or(lower.strip_suffix("ps")).unwrap_or(&lower).trim();
-        let (unit, factor) =
-            UNITS.iter().find(|(unit, _)| amount.ends_with(unit)).ok_or_else(|| wrong("has no unit"))?;
-        let number: f64 = amount[..amount.len() - unit.len()]
-            .trim()
-            .parse()
-            .map_err(|_| wrong("does not start with a number"))?;
-        let bytes_per_s = number * factor;
+        let per_second = lower.strip_suffix("/s").or(lower.strip_suffix("ps")).unwrap_or(&lower).trim();
+        let bytes_per_s = amount(per_second).map_err(wrong)?;
         if !(RATE_MIN_BYTES_PER_S as f64..=RATE_MAX_BYTES_PER_S as f64).contains(&bytes_per_s) {
             return Err(wrong("is not between 1KiB/s and 100GiB/s"));
         }
@@ -115,6 +131,18 @@ mod tests {
         for text in ["", "fast", "2", "MiB/s", "-1MiB/s", "1B/s", "nanKiB/s", "1e300GiB/s", "infMiB/s"] {
             let error = text.parse::<Rate>().expect_err(text).to_string();
             assert!(error.contains("write it as 2MiB/s"), "{error}");
+        }
+    }
+
+    #[test]
+    fn sizes_read_as_people_write_them() {
+        for (text, bytes) in [("500MiB", 500 << 20), (" 1.5 gb", 1_500_000_000), ("2TiB", 2 << 40), ("9B", 9)]
+        {
+            assert_eq!(parse_size(text).expect(text), bytes, "{text}");
+        }
+        for text in ["", "much", "7", "-1MiB", "8Mbit", "1MiB/s", "nanKiB", "1e300GiB"] {
+            let error = parse_size(text).expect_err(text).to_string();
+            assert!(error.contains("write it as 500MiB"), "{error}");
         }
     }
 
