@@ -304,7 +304,15 @@ impl Drive {
     /// # Errors
     /// Those of the catalog.
     pub fn purge_history(&self) -> Result<usize> {
-        let before = Timestamp(self.now().0.saturating_sub(self.settings.history_ns));
+        self.purge_history_older(self.settings.history_ns)
+    }
+
+    /// Does what [`Drive::purge_history`] does with history older than `age_ns`.
+    ///
+    /// # Errors
+    /// Those of the catalog.
+    pub fn purge_history_older(&self, age_ns: i64) -> Result<usize> {
+        let before = Timestamp(self.now().0.saturating_sub(age_ns));
         let before = self.horizon.at_most(before);
         let interim_before = self.horizon.at_most(self.now());
         let mut purged = 0;

@@ -66,6 +66,13 @@ impl Fetch {
     }
 }
 
+impl Fetch {
+    /// The files that were asked for and of which something may still be missing.
+    pub fn unfinished(&self) -> Vec<NodeId> {
+        self.shared.unfinished()
+    }
+}
+
 impl Shared {
     fn unfinished(&self) -> Vec<NodeId> {
         let driver = self.driver.lock();

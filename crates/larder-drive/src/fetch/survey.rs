@@ -47,7 +47,12 @@ fn extents(chunks: &dyn ChunkStore, head: &Head) -> Result<Extents> {
         }
         let mut below = Vec::new();
         for page in &pages {
-            manifest::decode(&chunks.get(page)?, &mut below)?;
+            match chunks.get(page) {
+                Ok(bytes) => manifest::decode(&bytes, &mut below)?,
+                // It went since it was looked for.
+                Err(error) if error.kind() == Kind::NotFound => return Ok(Extents::Behind(vec![*page])),
+                Err(error) => return Err(error),
+            }
             if below.len() > manifest::EXTENTS_MAX {
                 return Err(Error::corrupt("a manifest without end"));
             }

@@ -51,7 +51,11 @@ impl<K: Kv> KvCatalog<K> {
     }
 
     /// Calls `visit` for every pair below `prefix` until it says false.
-    fn each(&self, prefix: &[u8], mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool>) -> Result<()> {
+    pub(super) fn each(
+        &self,
+        prefix: &[u8],
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool>,
+    ) -> Result<()> {
         let mut after: Option<Vec<u8>> = None;
         loop {
             let page = self.kv.scan(prefix, after.as_deref(), PAGE)?;
@@ -141,7 +145,7 @@ impl<K: Kv> KvCatalog<K> {
 }
 
 /// Returns how many pages could not be read and were set aside. In a `partial` store others may never have been there.
-fn mark_head(
+pub(super) fn mark_head(
     head: &Head,
     chunks: &dyn ChunkStore,
     partial: bool,

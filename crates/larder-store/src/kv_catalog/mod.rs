@@ -6,6 +6,7 @@
 mod adopt;
 mod history;
 mod keys;
+mod mirrored;
 mod ops;
 mod queue;
 mod restate;

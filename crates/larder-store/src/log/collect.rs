@@ -16,7 +16,7 @@ const PAGE: usize = 1024;
 /// Chunks dropped under one lock: about 50 microseconds.
 const DROPS_PER_BATCH: usize = 64;
 /// A segment is compacted where less than this share of it is of use.
-const COMPACT_BELOW_PERCENT: u64 = 60;
+pub const COMPACT_BELOW_PERCENT: u64 = 60;
 
 /// What a collection did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,8 +41,14 @@ pub type Pace<'a> = &'a mut dyn FnMut(u64);
 /// Marks a chunk as alive.
 pub type Mark<'a> = &'a mut dyn FnMut(&ChunkId);
 
+/// A chunk to be dropped, with its key and slot.
+pub type Dead = (ChunkId, Vec<u8>, Vec<u8>);
+
+/// Says of a chunk, under the lock that drops it, that it is to stay after all.
+pub type Spares<'a> = &'a dyn Fn(&ChunkId) -> bool;
+
 /// Ends the sweep however it ends.
-struct Sweep<'a>(&'a Engine);
+pub struct Sweep<'a>(pub &'a Engine);
 
 impl Drop for Sweep<'_> {
     fn drop(&mut self) {
@@ -72,6 +78,21 @@ impl Engine {
             self.sweep(QUARANTINED, alive, &mut Collected::default())?;
             self.sweep(CHUNK, alive, &mut collected)?
         };
+        self.compact_emptied(&used, &mut collected, pace, &|| true)?;
+        Ok(collected)
+    }
+
+    /// Compacts segments that hold little of use, as `used` says, as long as `go_on` does.
+    ///
+    /// # Errors
+    /// Those of the disk; what was done so far stays done.
+    pub fn compact_emptied(
+        &self,
+        used: &BTreeMap<u32, u64>,
+        collected: &mut Collected,
+        pace: Pace<'_>,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<()> {
         let head = self.appender.end().segment();
         let mut victims = Vec::new();
         for number in self.segments.numbers().into_iter().filter(|number| *number < head) {
@@ -83,10 +104,10 @@ impl Engine {
         }
         // The emptiest first: it frees most for the least, which a full disk needs.
         victims.sort_unstable();
-        for (_, number) in victims {
-            self.compact(number, &mut collected, pace)?;
+        for (_, number) in victims.into_iter().take_while(|_| go_on()) {
+            self.compact(number, collected, pace)?;
         }
-        Ok(collected)
+        Ok(())
     }
 
     /// Drops the entries of `kind` that are not in `alive`, none where that is not known; returns the bytes in use by
@@ -116,19 +137,25 @@ impl Engine {
                     *used.entry(location.position.segment()).or_default() += bytes;
                 }
             }
-            for batch in dead.chunks(DROPS_PER_BATCH) {
-                self.drop_dead(batch, collected)?;
-            }
+            self.drop_all(&dead, &|_| false, collected)?;
         }
     }
 
-    fn drop_dead(&self, dead: &[(ChunkId, Vec<u8>, Vec<u8>)], collected: &mut Collected) -> Result<()> {
+    /// Drops chunks but for those that a lease holds or `spares` accepts by then.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn drop_all(&self, dead: &[Dead], spares: Spares<'_>, collected: &mut Collected) -> Result<()> {
+        dead.chunks(DROPS_PER_BATCH).try_for_each(|batch| self.drop_dead(batch, spares, collected))
+    }
+
+    fn drop_dead(&self, dead: &[Dead], spares: Spares<'_>, collected: &mut Collected) -> Result<()> {
         self.await_room()?;
         let mut head = self.appender.lock()?;
         // A writer holds the chunk, then looks it up. Under this lock either its hold is seen here, or it will see
         // the chunk gone.
         let mut tables = self.tables.write();
-        let free = dead.iter().filter(|(id, ..)| !self.leases.holds(id));
+        let free = dead.iter().filter(|(id, ..)| !self.leases.holds(id) && !spares(id));
         let mut edits = Vec::with_capacity(dead.len());
         let mut bytes = 0;
         for (_, key, slot) in free {

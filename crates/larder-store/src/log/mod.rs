@@ -13,6 +13,7 @@ mod collect;
 mod disk;
 mod edits;
 mod engine;
+mod evict;
 mod feed;
 mod holes;
 mod index;
@@ -37,6 +38,7 @@ mod walk;
 
 pub use appender::SyncStats;
 pub use collect::{Collected, Mark, Pace};
+pub use evict::Evicted;
 pub use scrub::Scrubbed;
 pub use settings::{Parts, Settings};
 pub use stats::{SegmentStats, Stats};
@@ -45,6 +47,7 @@ pub use tape::{Action, Event, Tape};
 use crate::catalog::{Change, Cursor};
 use crate::chunks::{ChunkStore, Lease, Leases, Put};
 use crate::kv::{Batch, Kv, Pair};
+use crate::recent::Recent;
 use bytes::Bytes;
 use disk::{Disk, Lock};
 use engine::Engine;
@@ -121,6 +124,30 @@ impl LogStore {
     /// far stays done.
     pub fn collect(&self, mark: impl FnOnce(Mark<'_>) -> Result<u64>, pace: Pace<'_>) -> Result<Collected> {
         self.engine.collect(mark, pace)
+    }
+
+    /// Bytes of the log, about; cheap.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn log_bytes(&self) -> Result<u64> {
+        self.engine.log_bytes()
+    }
+
+    /// Drops chunks that `mark` does not mark and no lease holds, the least recently used first, and compacts, until the log
+    /// has `target_bytes` or nothing more may go; `go_on` is asked between segments. For a store whose chunks somebody else
+    /// has, too. Reads and writes go on meanwhile.
+    ///
+    /// # Errors
+    /// As for [`LogStore::collect`].
+    pub fn evict(
+        &self,
+        target_bytes: u64,
+        recent: &Recent,
+        mark: impl FnOnce(Mark<'_>) -> Result<u64>,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Evicted> {
+        self.engine.evict(target_bytes, recent, mark, go_on)
     }
 
     /// Says whether the index has all that the log ever said: nothing may be dropped by an index that lacks something.

@@ -3,7 +3,7 @@
 use super::disk::{Disk, DiskFile};
 use super::position::Position;
 use super::record::{Format, HEADER_BYTES};
-use larder_core::{Error, Result};
+use larder_core::{Error, Kind, Result};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -22,6 +22,8 @@ pub struct Segments {
     format: Format,
     numbers: Mutex<BTreeSet<u32>>,
     open: Mutex<HashMap<u32, Arc<DiskFile>>>,
+    /// Lengths of segments that are written to no more.
+    lengths: Mutex<HashMap<u32, u64>>,
 }
 
 impl Segments {
@@ -31,7 +33,7 @@ impl Segments {
     /// Those of the disk.
     pub fn open(disk: Arc<Disk>, format: Format) -> Result<Self> {
         let numbers = Mutex::new(numbers(&disk)?);
-        Ok(Self { disk, format, numbers, open: Mutex::default() })
+        Ok(Self { disk, format, numbers, open: Mutex::default(), lengths: Mutex::default() })
     }
 
     /// How headers are written.
@@ -42,6 +44,30 @@ impl Segments {
     /// The numbers of all segments, ascending.
     pub fn numbers(&self) -> Vec<u32> {
         self.numbers.lock().iter().copied().collect()
+    }
+
+    /// Bytes of all segments of a log that ends at `end`. It costs 10 ns for each, besides the first time.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn bytes(&self, end: Position) -> Result<u64> {
+        let numbers = self.numbers();
+        let mut lengths = self.lengths.lock();
+        // Where an append was taken back, a segment is written to again.
+        lengths.retain(|number, _| *number < end.segment() && numbers.binary_search(number).is_ok());
+        let mut bytes = u64::from(end.offset());
+        for number in numbers.into_iter().filter(|number| *number < end.segment()) {
+            bytes += match lengths.get(&number) {
+                Some(len) => *len,
+                None => match self.file(number).and_then(|file| file.len()) {
+                    Ok(len) => *lengths.entry(number).or_insert(len),
+                    // Compacted away since.
+                    Err(error) if error.kind() == Kind::NotFound => 0,
+                    Err(error) => return Err(error),
+                },
+            };
+        }
+        Ok(bytes)
     }
 
     /// Says whether all segments from `from` to `to` are there.

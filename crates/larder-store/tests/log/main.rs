@@ -2,6 +2,7 @@
 
 mod collect;
 mod damage;
+mod evict;
 mod failing_disk;
 mod feed;
 mod fixture;
