@@ -40,6 +40,7 @@ fn mistakes_in_the_file_name_key_and_file() {
             ["larder.toml: key `tls-cert`", "/etc/passwd"],
         ),
         ("history-days = 4000000", ["larder.toml: key `history-days`", "36500"]),
+        ("cache-size = \"much\"", ["larder.toml: key `cache-size`", "500MiB"]),
         ("= 3", ["larder.toml:1", ""]),
     ] {
         assert_refused(&serve(&place, text), &words);
@@ -59,6 +60,7 @@ fn mistakes_in_flags_name_the_flag() {
         (&["serve", "--encryption-key", "/no/such.key"], "--encryption-key"),
         (&["stats", "--history-days", "4000000"], "--history-days"),
         (&["stats", "--cache-mib", "1"], "--cache-mib"),
+        (&["stats", "--cache-size", "63MiB"], "--cache-size"),
     ] {
         assert_refused(&place.run(arguments, 60), &[word]);
     }

@@ -43,6 +43,9 @@ pub struct Common {
     /// How many seconds a read waits for bytes that are at a server [default: 30]
     #[arg(long, global = true, env = "LARDER_READER_DEADLINE", value_name = "SECONDS")]
     pub reader_deadline: Option<u32>,
+    /// How much of a server's files a mount keeps on this machine, such as 10GiB [default: a tenth of the disk, at least 1GiB]
+    #[arg(long, global = true, env = "LARDER_CACHE_SIZE", value_name = "SIZE")]
+    pub cache_size: Option<String>,
     /// Print JSON; a process that stays prints one line of it when it is ready
     #[arg(long, global = true)]
     pub json: bool,

@@ -6,7 +6,7 @@ use crate::args::{Common, Serving};
 use crate::limits::Limits;
 use larder_core::{Error, Result};
 use larder_drive::fetch;
-use larder_policy::{Direction, Timetable};
+use larder_policy::{Direction, Timetable, parse_size};
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -20,6 +20,8 @@ const SYSTEM_FILE: &str = "/etc/larder/larder.toml";
 const READER_DEADLINE_S: u32 = 30;
 /// The longest that it can be told to.
 const READER_DEADLINE_MAX_S: u32 = 3600;
+/// The least that a mount of a server's project can be told to keep, in bytes: much less would not hold what is read ahead.
+const CACHE_SIZE_MIN_BYTES: u64 = 64 << 20;
 /// The longest history that can be asked for: a hundred years.
 const HISTORY_DAYS_MAX: u32 = 36_500;
 
@@ -39,6 +41,7 @@ struct File {
     history_days: Option<u32>,
     cache_mib: Option<u32>,
     reader_deadline: Option<u32>,
+    cache_size: Option<String>,
 }
 
 /// The file that was read, if any.
@@ -85,6 +88,8 @@ pub struct StoreSettings {
     pub cache_bytes: usize,
     /// How what is at a server is fetched.
     pub fetching: fetch::Settings,
+    /// How much of it is kept; `None` for what fits the disk.
+    pub kept_bytes: Option<u64>,
 }
 
 impl Config {
@@ -157,6 +162,7 @@ impl Config {
         }
         Ok(StoreSettings {
             data,
+            kept_bytes: self.cache_size(common)?,
             fetching: fetch::Settings {
                 deadline: Duration::from_secs(deadline_s.into()),
                 pause_holds_readers: false,
@@ -164,6 +170,20 @@ impl Config {
             encryption_key: common.encryption_key.clone().or_else(|| self.file.encryption_key.clone()),
             history_ns: i64::from(days) * 24 * 3600 * 1_000_000_000,
             cache_bytes: cache_mib as usize * (1 << 20),
+        })
+    }
+
+    fn cache_size(&self, common: &Common) -> Result<Option<u64>> {
+        let Some(text) = common.cache_size.as_ref().or(self.file.cache_size.as_ref()) else {
+            return Ok(None);
+        };
+        let too_small = || Error::invalid(format!("{text:?} is less than 64MiB"));
+        let size = parse_size(text);
+        let size =
+            size.and_then(|size| if size < CACHE_SIZE_MIN_BYTES { Err(too_small()) } else { Ok(size) });
+        size.map(Some).map_err(|error| {
+            let origin = self.origin(common.cache_size.is_some(), "cache-size");
+            Error::invalid(format!("{origin}: {error}"))
         })
     }
 

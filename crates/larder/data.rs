@@ -3,12 +3,13 @@
 use crate::actor;
 use crate::config::StoreSettings;
 use crate::directory::{holds_drive, make_private};
+use crate::evicting::{self, Evictor};
 use crate::origin::{Place, Sync};
 use crate::pace::Maintenance;
 use larder_core::{Error, Result};
 use larder_drive::{Clock, Drive, Parts, Settings};
-use larder_store::KvCatalog;
 use larder_store::log::{self, LogKv, LogStore};
+use larder_store::{Bounded, KvCatalog, Room};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,10 +26,12 @@ pub struct Opened {
     /// Its nodes and names.
     pub catalog: Arc<KvCatalog<LogKv>>,
     /// Whose turn it is to work on the store.
-    pub maintenance: Maintenance,
+    pub maintenance: Arc<Maintenance>,
     settings: StoreSettings,
     /// Keeps a mirror and its server the same; `None` for a drive of its own.
     sync: Option<Sync>,
+    /// Keeps it within its limit.
+    evictor: Option<Evictor>,
 }
 
 impl Opened {
@@ -42,7 +45,10 @@ impl Opened {
         let key = settings.encryption_key.as_deref().map(read_key).transpose()?;
         let boot_id = std::fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_string();
         let parts = log::Parts { boot_id, random: crate::random::fill, key, tape: None };
-        let store = LogStore::open(data, log::Settings::default(), &parts)?;
+        let place = Place::of(data)?;
+        let limit = place.is_some().then(|| evicting::limit_bytes(settings)).transpose()?;
+        let store =
+            LogStore::open(data, limit.map_or_else(Default::default, evicting::log_settings), &parts)?;
         let clock = Clock::system();
         let catalog = Arc::new(KvCatalog::open(store.kv(), clock.now(), actor::ids())?);
         let parts =
@@ -53,15 +59,21 @@ impl Opened {
             data: Some(data.clone()),
             ..Settings::default()
         };
-        let (drive, sync) = match Place::of(data)? {
-            None => (Drive::open(parts, tuning)?, None),
-            Some(place) => {
-                let (drive, sync) = place.open(parts, tuning, settings.fetching)?;
-                (drive, Some(sync))
+        let maintenance = Arc::new(Maintenance::default());
+        let (drive, sync, evictor) = match place.zip(limit) {
+            None => (Drive::open(parts, tuning)?, None, None),
+            Some((place, limit)) => {
+                let room = Arc::new(Room::new(limit));
+                let parts = Parts { chunks: Arc::new(Bounded::own(store.clone(), room.clone())), ..parts };
+                let fetched = Arc::new(Bounded::fetched(store.clone(), room.clone()));
+                let (drive, sync) = place.open(parts, fetched, tuning, settings.fetching)?;
+                let stores = (store.clone(), catalog.clone());
+                let evictor =
+                    Evictor::start(room, stores, drive.clone(), maintenance.clone(), settings.history_ns)?;
+                (drive, Some(sync), Some(evictor))
             }
         };
-        let (maintenance, settings) = (Maintenance::default(), settings.clone());
-        Ok(Self { drive, store, catalog, maintenance, settings, sync })
+        Ok(Self { drive, store, catalog, maintenance, settings: settings.clone(), sync, evictor })
     }
 
     /// Opens a drive that is there.
@@ -94,6 +106,10 @@ impl Opened {
 
     /// Ends what waits for a server, before mounts end.
     pub fn let_go(&self) {
+        // First: who fetches may be waiting for room.
+        if let Some(evictor) = &self.evictor {
+            evictor.end();
+        }
         if let Some(sync) = &self.sync {
             sync.end();
             self.drive.stop_fetching();

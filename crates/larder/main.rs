@@ -17,6 +17,7 @@ mod data;
 mod devices;
 mod directory;
 mod doctor;
+mod evicting;
 mod failure;
 mod fetching;
 mod framing;

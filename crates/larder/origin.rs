@@ -6,6 +6,7 @@ use crate::login::{Server, file_name, server_of};
 use crate::{actor, time};
 use larder_core::{Error, Result};
 use larder_drive::{Clock, Drive, Fetch, Follower, Label, Parts, Pusher, Settings, fetch};
+use larder_store::ChunkStore;
 use larder_store::origin::{Mirror, Origin};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -85,13 +86,14 @@ impl Place {
         format!("larder-devices/{}/{}", file_name(&self.server), self.project)
     }
 
-    /// Opens the mirror over `parts`, which keep it.
+    /// Opens the mirror over `parts`, which keep it; what is fetched is put in `fetched`.
     ///
     /// # Errors
     /// `Denied` where this machine is no device of the server; the first time those of reaching it.
     pub fn open(
         &self,
         parts: Parts,
+        fetched: Arc<dyn ChunkStore>,
         tuning: Settings,
         fetching: fetch::Settings,
     ) -> Result<(Arc<Drive>, Sync)> {
@@ -100,7 +102,9 @@ impl Place {
         let now = || Clock::system().now();
         let mirror = Arc::new(Mirror::open(parts.catalog.clone(), origin.clone(), now)?);
         let parts = Parts { catalog: mirror.clone(), ..parts };
-        let fetch = Fetch::start(origin.clone(), &parts, fetching)?;
+        let (catalog, clock) = (parts.catalog.clone(), parts.clock.clone());
+        let for_fetch = Parts { chunks: fetched, catalog, clock, random: parts.random };
+        let fetch = Fetch::start(origin.clone(), &for_fetch, fetching)?;
         let drive = Drive::open_remote(parts, tuning, fetch)?;
         let device = server.device;
         let label: Label = Box::new(move |at| format!("conflict from {device}, {}", time::day(at)));

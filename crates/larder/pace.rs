@@ -24,6 +24,11 @@ impl Maintenance {
         self.turn.lock()
     }
 
+    /// Takes the turn where no other job runs.
+    pub fn try_turn(&self) -> Option<MutexGuard<'_, ()>> {
+        self.turn.try_lock()
+    }
+
     /// Waits until `due`, or until the process is about to end.
     pub fn wait_until(&self, due: Tick) {
         let mut ending = self.ending.lock();

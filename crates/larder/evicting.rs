@@ -1,0 +1,185 @@
+//! Keeping what a mount of a server's project keeps below its limit.
+//!
+//! What goes can be had from the server again; what the server was not told of stays. One thread, owned by who opened the
+//! drive, does it in turn with the other work on the store.
+
+use crate::config::StoreSettings;
+use crate::pace::Maintenance;
+use larder_core::{Error, NodeId, Result};
+use larder_drive::Drive;
+use larder_store::bounded::Call;
+use larder_store::log::{self, Evicted, LogKv, LogStore};
+use larder_store::{Catalog, KvCatalog, Room};
+use parking_lot::Mutex;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Of the disk, this part is the limit where nobody gives one.
+const SHARE_OF_DISK: u64 = 10;
+/// And no less than this.
+const LIMIT_MIN_BYTES: u64 = 1 << 30;
+/// A segment is no longer than this part of the limit: what is written to cannot be made shorter.
+const SEGMENT_SHARE: u64 = 16;
+/// Nor is it shorter than this.
+const SEGMENT_MIN_BYTES: u64 = 4 << 20;
+/// How often it is looked whether something may go by now that had to stay.
+const CHECK: Duration = Duration::from_secs(1);
+/// That takes at most this part of the time.
+const CHECK_SHARE: u32 = 10;
+/// History that was made here goes in steps, down to an eighth each, where nothing else may go.
+const HISTORY_STEP: i64 = 8;
+/// The last of these steps is down to this age.
+const HISTORY_MIN_NS: i64 = 60 * 1_000_000_000;
+
+/// How long the log of a mirror may be.
+///
+/// # Errors
+/// Those of statvfs(3).
+pub fn limit_bytes(settings: &StoreSettings) -> Result<u64> {
+    if let Some(bytes) = settings.kept_bytes {
+        return Ok(bytes);
+    }
+    let data = &settings.data;
+    let disk =
+        rustix::fs::statvfs(data).map_err(|e| Error::io(format!("statvfs {}", data.display()), e.into()))?;
+    Ok((disk.f_blocks.saturating_mul(disk.f_frsize) / SHARE_OF_DISK).max(LIMIT_MIN_BYTES))
+}
+
+/// Settings of a log with that limit.
+pub fn log_settings(limit_bytes: u64) -> log::Settings {
+    let usual = log::Settings::default();
+    let fitting = (limit_bytes / SEGMENT_SHARE).max(SEGMENT_MIN_BYTES);
+    let segment_bytes = u32::try_from(fitting).unwrap_or(u32::MAX).min(usual.segment_bytes);
+    log::Settings { segment_bytes, ..usual }
+}
+
+/// Makes room until it is ended.
+pub struct Evictor {
+    room: Arc<Room>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Evicting {
+    room: Arc<Room>,
+    store: Arc<LogStore>,
+    catalog: Arc<KvCatalog<LogKv>>,
+    drive: Arc<Drive>,
+    maintenance: Arc<Maintenance>,
+    history_ns: i64,
+}
+
+/// What has to stay, as far as that tells whether another look is worth it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Staying {
+    queued: u64,
+    asked_for: usize,
+    in_use: HashSet<NodeId>,
+}
+
+impl Evictor {
+    /// Keeps the mirror of `drive`, in this store and catalog, within `room`.
+    ///
+    /// # Errors
+    /// Those of starting a thread.
+    pub fn start(
+        room: Arc<Room>,
+        (store, catalog): (Arc<LogStore>, Arc<KvCatalog<LogKv>>),
+        drive: Arc<Drive>,
+        maintenance: Arc<Maintenance>,
+        history_ns: i64,
+    ) -> Result<Self> {
+        let evicting = Evicting { room: room.clone(), store, catalog, drive, maintenance, history_ns };
+        let started = std::thread::Builder::new().name("larder-evict".into()).spawn(move || evicting.run());
+        let thread = Mutex::new(Some(started.map_err(|e| Error::io("starting a thread", e))?));
+        Ok(Self { room, thread })
+    }
+
+    /// Ends it.
+    pub fn end(&self) {
+        self.room.end();
+        if let Some(thread) = self.thread.lock().take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Evictor {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Evicting {
+    fn run(&self) {
+        let (mut last, mut rests_until) = (None, Instant::now());
+        while let Some(call) = self.room.next(CHECK) {
+            let began = Instant::now();
+            let outcome = self.store.log_bytes().and_then(|log_bytes| {
+                if call == Call::Idle && (log_bytes <= self.room.limit_bytes() || began < rests_until) {
+                    return Ok(());
+                }
+                let staying = self.staying()?;
+                if call != Call::Idle || last.as_ref() != Some(&staying) {
+                    last = self.make_room(call, &staying)?.then_some(staying);
+                    rests_until = Instant::now() + began.elapsed() * CHECK_SHARE;
+                }
+                Ok(())
+            });
+            if let Err(error) = outcome {
+                tracing::warn!(%error, "no room can be made for what is fetched");
+                self.room.made(None);
+                last = None;
+                rests_until = Instant::now() + CHECK * CHECK_SHARE;
+            }
+        }
+    }
+
+    fn staying(&self) -> Result<Staying> {
+        let asked_for = self.drive.fetching().map(|fetch| fetch.unfinished()).unwrap_or_default();
+        let queued = self.catalog.queue_state()?.len;
+        let (asked_for, in_use) = (asked_for.len(), self.drive.busy().writers().into_iter().chain(asked_for));
+        Ok(Staying { queued, asked_for, in_use: in_use.collect() })
+    }
+
+    /// Makes room; false where something else has its turn.
+    fn make_room(&self, call: Call, staying: &Staying) -> Result<bool> {
+        let Some(_turn) = self.maintenance.try_turn() else {
+            self.room.made(None);
+            return Ok(false);
+        };
+        let before = self.store.log_bytes()?;
+        let target = self.room.target_bytes(call, before);
+        let mut gone = self.evict(target, staying)?;
+        let goal = if call == Call::DiskFull { target } else { self.room.limit_bytes() };
+        let mut age_ns = self.history_ns;
+        // The server has a history of its own. What it was not told of yet may be needed to tell it.
+        let may_forget = staying.queued == 0 && staying.asked_for == 0;
+        while may_forget && age_ns > 0 && self.store.log_bytes()? > goal && !self.room.has_ended() {
+            age_ns = if age_ns > HISTORY_MIN_NS { age_ns / HISTORY_STEP } else { 0 };
+            if self.drive.purge_history_older(age_ns)? > 0 {
+                gone = self.evict(target, staying)?;
+            }
+        }
+        let log_bytes = self.store.log_bytes()?;
+        tracing::debug!(?gone, before, log_bytes, "made room");
+        // Where nothing could be done, what is there is what has to stay, whatever was expected.
+        let is_stuck = gone.collected.chunks == 0 && gone.collected.segments == 0;
+        self.room.made(Some(if is_stuck { log_bytes } else { gone.left_bytes }));
+        Ok(true)
+    }
+
+    fn evict(&self, target_bytes: u64, staying: &Staying) -> Result<Evicted> {
+        let mark = |live: log::Mark<'_>| self.catalog.mark_own(&*self.store, &staying.in_use, |id| live(id));
+        let go_on = || !self.room.has_ended();
+        let gone = self.store.evict(target_bytes, self.room.recent(), mark, &go_on)?;
+        let pages = gone.collected.unread_pages;
+        if pages > 0 {
+            return Err(Error::corrupt(format!(
+                "{pages} pages that list chunks cannot be read: run larder scrub"
+            )));
+        }
+        Ok(gone)
+    }
+}
