@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 /// What a commit did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
-    /// What changed, in order; empty for a repeated [`OpId`](larder_core::OpId).
+    /// What changed, in order; empty for a repeated [`OpId`].
     pub changes: Vec<Change>,
     /// For [`Op::PurgeHistory`]: how many nodes and versions went.
     pub purged: usize,
