@@ -31,21 +31,7 @@ pub fn kind_name(kind: Kind) -> String {
 
 /// The kind of a name from [`kind_name`]; what is unknown is `Unavailable`.
 pub fn kind_named(name: &str) -> Kind {
-    let kinds = [
-        Kind::NotFound,
-        Kind::Exists,
-        Kind::NotADirectory,
-        Kind::IsADirectory,
-        Kind::NotEmpty,
-        Kind::Invalid,
-        Kind::Denied,
-        Kind::Conflict,
-        Kind::NoSpace,
-        Kind::Unavailable,
-        Kind::Corrupt,
-        Kind::Unsupported,
-    ];
-    kinds.into_iter().find(|kind| kind_name(*kind) == name).unwrap_or(Kind::Unavailable)
+    Kind::ALL.into_iter().find(|kind| kind_name(*kind) == name).unwrap_or(Kind::Unavailable)
 }
 
 /// Tells the user and returns the exit code.

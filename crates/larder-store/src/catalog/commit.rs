@@ -105,6 +105,18 @@ pub struct Attrs {
     pub btime: Option<Timestamp>,
 }
 
+impl Attrs {
+    /// Gives `node` the attributes that are set here.
+    pub(crate) fn set_on(&self, node: &mut Node) {
+        node.mode = self.mode.unwrap_or(node.mode);
+        node.uid = self.uid.unwrap_or(node.uid);
+        node.gid = self.gid.unwrap_or(node.gid);
+        node.atime = self.atime.unwrap_or(node.atime);
+        node.mtime = self.mtime.unwrap_or(node.mtime);
+        node.btime = self.btime.unwrap_or(node.btime);
+    }
+}
+
 /// What may be in the way of a new name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replace {

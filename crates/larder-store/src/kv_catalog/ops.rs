@@ -277,12 +277,7 @@ impl<K: Kv> Txn<'_, K> {
 
     fn set_attrs(&mut self, id: NodeId, attrs: Attrs) -> Result<()> {
         let mut node = self.node(id)?;
-        node.mode = attrs.mode.unwrap_or(node.mode);
-        node.uid = attrs.uid.unwrap_or(node.uid);
-        node.gid = attrs.gid.unwrap_or(node.gid);
-        node.atime = attrs.atime.unwrap_or(node.atime);
-        node.mtime = attrs.mtime.unwrap_or(node.mtime);
-        node.btime = attrs.btime.unwrap_or(node.btime);
+        attrs.set_on(&mut node);
         self.save_changed(node);
         self.committed.changes.push(Change::Attrs(id));
         Ok(())

@@ -169,13 +169,7 @@ pub(super) fn joined(step: &mut Step, more: &Step) -> bool {
             true
         }
         (Step::Create { node, .. }, Step::Attrs { attrs, .. }) => {
-            let node = &mut node.node;
-            node.mode = attrs.mode.unwrap_or(node.mode);
-            node.uid = attrs.uid.unwrap_or(node.uid);
-            node.gid = attrs.gid.unwrap_or(node.gid);
-            node.atime = attrs.atime.unwrap_or(node.atime);
-            node.mtime = attrs.mtime.unwrap_or(node.mtime);
-            node.btime = attrs.btime.unwrap_or(node.btime);
+            attrs.set_on(&mut node.node);
             true
         }
         (Step::Attrs { attrs, .. }, Step::Attrs { attrs: more, .. }) => {
