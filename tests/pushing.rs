@@ -3,136 +3,18 @@
 #![cfg(target_os = "linux")]
 
 mod support;
+mod pushing {
+    pub mod conflicts;
+    pub mod world;
+}
 
-use std::cell::RefCell;
+use pushing::world::{Device, MIB, World};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use support::proxy::Proxy;
-use support::random::Random;
-use support::server::{Place, Server};
-use support::{lacking, skip, soon};
-
-const MIB: usize = 1 << 20;
-/// All of a test takes no longer.
-const LIMIT_S: u64 = 300;
-/// Everything is sent within this.
-const SENT_S: u64 = 120;
-
-/// A server, and the way to it.
-struct World {
-    home: Place,
-    server: Option<Server>,
-    proxy: Proxy,
-    random: RefCell<Random>,
-}
-
-/// A device that mounts the server's project.
-struct Device {
-    place: Place,
-    running: Option<Server>,
-}
-
-impl World {
-    fn new() -> Option<World> {
-        if let Some(why) = lacking(true, &[]) {
-            skip(&why);
-            return None;
-        }
-        let home = Place::new();
-        let server = home.start();
-        let proxy = Proxy::start(server.address());
-        Some(World { home, server: Some(server), proxy, random: RefCell::new(Random::seeded()) })
-    }
-
-    fn device(&self) -> Device {
-        let place = Place::new().mounted(LIMIT_S).with(&["--reader-deadline", "5"]);
-        place.log_in(self.proxy.address());
-        let mut device = Device { place, running: None };
-        device.mount(self);
-        // What is in the folder is known then, whatever comes.
-        fs::read_dir(device.place.mount()).expect("listed").for_each(drop);
-        device
-    }
-
-    /// Bytes that occur nowhere else.
-    fn noise(&self, len: usize) -> Vec<u8> {
-        self.random.borrow_mut().bytes(len)
-    }
-
-    fn server(&self) -> &Server {
-        self.server.as_ref().expect("the server runs")
-    }
-
-    /// Nothing comes through from now on.
-    fn cut(&self) {
-        self.proxy.lead_to(None);
-    }
-
-    fn mend(&self) {
-        self.proxy.lead_to(Some(self.server().address()));
-    }
-
-    fn server_dies(&mut self) {
-        self.cut();
-        self.server.take().expect("the server runs").kill();
-        self.server = Some(self.home.start());
-        self.mend();
-    }
-
-    fn get(&self, path: &str) -> Vec<u8> {
-        self.server().client().ok("GET", &format!("/dav/home/{path}"), &[], b"").body
-    }
-
-    fn end(mut self, devices: Vec<Device>) {
-        for mut device in devices {
-            device.running.take().expect("the device runs").stop();
-            device.place.assert_no_panic();
-        }
-        self.server.take().expect("the server runs").stop();
-        self.home.assert_no_panic();
-    }
-}
-
-impl Device {
-    #[track_caller]
-    fn mount(&mut self, world: &World) {
-        let attached = self.place.attach(world.proxy.address());
-        self.running = Some(attached.unwrap_or_else(|why| panic!("{why}\n{}", self.place.log())));
-    }
-
-    /// It dies as in a power cut of its process.
-    fn dies(&mut self) {
-        self.running.take().expect("the device runs").kill();
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.place.mount().join(name)
-    }
-
-    fn write(&self, name: &str, content: &[u8]) {
-        fs::write(self.path(name), content).unwrap_or_else(|e| panic!("{name}: {e}\n{}", self.place.log()));
-    }
-
-    fn read(&self, name: &str) -> Vec<u8> {
-        fs::read(self.path(name)).unwrap_or_else(|e| panic!("{name}: {e}\n{}", self.place.log()))
-    }
-
-    /// Waits until everything is sent.
-    #[track_caller]
-    fn push(&self) {
-        let mount = self.place.mount().display().to_string();
-        let pushed = self.place.run(&["push", &mount, "--wait", "--timeout", "100"], SENT_S);
-        assert_eq!(pushed.code(), 0, "{pushed}\n{}", self.place.log());
-    }
-
-    fn waiting(&self) -> u64 {
-        let mount = self.place.mount().display().to_string();
-        self.place.json(&["push", &mount], 30)["changes"].as_u64().expect("a number")
-    }
-}
+use support::soon;
 
 /// Every path below `top`, with what is there.
 fn tree(top: &Path) -> BTreeMap<PathBuf, String> {
@@ -289,14 +171,7 @@ fn a_push_finishes_by_itself_whoever_dies_meanwhile() {
 fn a_device_that_may_only_read_says_so() {
     let Some(world) = World::new() else { return };
     world.server().client().ok("PUT", "/dav/home/file", &[], b"there");
-    let guest = ["user", "add", "guest", "--role", "viewer", "--password-stdin"];
-    support::process::start(&mut world.home.command(&guest)).feed(b"of the guest").finish(60).ok();
-    let place = Place::new().mounted(LIMIT_S).with(&["--reader-deadline", "5"]);
-    let address = format!("http://{}", world.proxy.address());
-    let login = ["login", &address, "--user", "guest", "--password-stdin"];
-    support::process::start(&mut place.command(&login)).feed(b"of the guest").finish(60).ok();
-    let mut device = Device { place, running: None };
-    device.mount(&world);
+    let device = world.device_of("viewer");
     assert_eq!(device.read("file"), b"there");
     let refused = fs::write(device.path("file"), b"mine").expect_err("read-only");
     assert_eq!(refused.raw_os_error(), Some(libc::EROFS));

@@ -3,6 +3,8 @@
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use larder_store::origin::Policy;
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -133,6 +135,9 @@ pub enum Command {
         /// Whether programs may still read what is at the server of a file whose fetch is paused, or wait
         #[arg(long, value_enum, env = "LARDER_PAUSED_READS", default_value_t = PausedReads::Go)]
         paused_reads: PausedReads,
+        /// Which content a file gets that was changed here and at the server; the other one is in its history
+        #[arg(long, value_enum, env = "LARDER_CONFLICTS", default_value_t = Conflicts::Both)]
+        conflicts: Conflicts,
         /// Go to the background once mounted
         #[arg(long)]
         daemon: bool,
@@ -178,6 +183,15 @@ pub enum Command {
         /// Wait no longer than so many seconds
         #[arg(long, value_name = "SECONDS", default_value_t = 3600, requires = "wait")]
         timeout: u64,
+    },
+    /// List what was changed here and at the server, of which both sides were kept, or end one such conflict
+    Conflicts {
+        /// A folder in a mount of a server's project; with --keep one of the two files
+        #[arg(default_value = ".")]
+        path: PathBuf,
+        /// End it: with the content of the server, of this device, or with two files as they are
+        #[arg(long, value_enum, requires = "path")]
+        keep: Option<Keep>,
     },
     /// List the versions of a file or folder, deleted ones too
     Versions {
@@ -269,6 +283,36 @@ pub enum PausedReads {
     Wait,
 }
 
+/// Which content a file gets that both sides changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Conflicts {
+    /// The server's; this device's stays beside it as a file of its own
+    #[default]
+    #[value(name = "keep-both", alias = "keep_both")]
+    Both,
+    /// The one that was modified last
+    #[value(name = "keep-newest", alias = "keep_newest")]
+    Newest,
+    /// This device's
+    #[value(name = "keep-local", alias = "keep_local")]
+    Local,
+    /// The server's
+    #[value(name = "keep-server", alias = "keep_server")]
+    Server,
+}
+
+/// How a conflict ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// The server's content, in one file
+    Server,
+    /// This device's content, in one file
+    Local,
+    /// Two files
+    Both,
+}
+
 /// What to do about users.
 #[derive(Subcommand, Debug)]
 pub enum UserCommand {
@@ -321,4 +365,15 @@ pub enum RoleArg {
     Editor,
     /// Read
     Viewer,
+}
+
+impl From<Conflicts> for Policy {
+    fn from(conflicts: Conflicts) -> Self {
+        match conflicts {
+            Conflicts::Both => Policy::KeepBoth,
+            Conflicts::Newest => Policy::KeepNewest,
+            Conflicts::Local => Policy::KeepLocal,
+            Conflicts::Server => Policy::KeepServer,
+        }
+    }
 }

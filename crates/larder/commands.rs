@@ -13,6 +13,7 @@ use crate::{client, daemon, doctor, joined, logging, mounts, notify, ordering, p
 use clap::CommandFactory;
 use larder_core::{Error, Kind, Result};
 use larder_drive::Clock;
+use larder_store::origin::Policy;
 use serde_json::{Value, json};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -39,8 +40,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     match command {
         Command::Up { dir, serving, mounting } => here.up(dir, &serving, mounting),
         Command::Serve { serving } => here.serve(&serving, None),
-        Command::Mount { source, dir, mounting, paused_reads, daemon } => {
-            here.mount(source, dir, mounting, (paused_reads == PausedReads::Wait, daemon))
+        Command::Mount { source, dir, mounting, paused_reads, conflicts, daemon } => {
+            here.mount(source, dir, mounting, (paused_reads == PausedReads::Wait, conflicts.into()), daemon)
         }
         Command::Umount { dir } => here.umount(&dir),
         Command::Login { url, user, password_stdin, device, ca, insecure_http } => {
@@ -117,7 +118,8 @@ impl Here {
         source: PathBuf,
         dir: PathBuf,
         mounting: Mounting,
-        (pause_holds_readers, background): (bool, bool),
+        (pause_holds_readers, conflicts): (bool, Policy),
+        background: bool,
     ) -> Result<ExitCode> {
         let data = match Place::parse(&source)? {
             // Its device's own directory is what is mounted, here and in /proc/mounts.
@@ -130,6 +132,7 @@ impl Here {
         };
         let (source, mut store) = (data.clone(), self.store_in(Some(data))?);
         store.fetching.pause_holds_readers = pause_holds_readers;
+        store.conflicts = conflicts;
         let dir = std::path::absolute(&dir).map_err(|e| Error::io(dir.display().to_string(), e))?;
         let request = Request::Mount { source: source.clone(), dir: dir.clone(), options: options.clone() };
         let mut tries = MOUNT_TRIES;
@@ -252,6 +255,13 @@ impl Asked {
             Command::Push { path, wait, timeout } => {
                 let wait_ms = if wait { timeout.saturating_mul(1000) } else { 0 };
                 Asked::about(&path, Look::Fields, |_| Request::Push { wait_ms })?
+            }
+            Command::Conflicts { path, keep: None } => {
+                Asked::about(&path, Look::Conflicts, |path| Request::Conflicts { path, keep: None })?
+            }
+            Command::Conflicts { path, keep } => {
+                let look = Look::Line(&["Kept ", "kept", " of ", "path"]);
+                Asked::about(&path, look, |path| Request::Conflicts { path, keep })?
             }
             Command::Versions { path } => {
                 Asked::about(&path, Look::Versions, |path| Request::Versions { path })?

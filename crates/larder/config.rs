@@ -7,6 +7,7 @@ use crate::limits::Limits;
 use larder_core::{Error, Result};
 use larder_drive::fetch;
 use larder_policy::{Direction, Timetable, parse_size};
+use larder_store::origin::Policy;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -88,6 +89,8 @@ pub struct StoreSettings {
     pub cache_bytes: usize,
     /// How what is at a server is fetched.
     pub fetching: fetch::Settings,
+    /// What becomes of a file that was changed here and at a server.
+    pub conflicts: Policy,
     /// How much of it is kept; `None` for what fits the disk.
     pub kept_bytes: Option<u64>,
 }
@@ -167,6 +170,7 @@ impl Config {
                 deadline: Duration::from_secs(deadline_s.into()),
                 pause_holds_readers: false,
             },
+            conflicts: Policy::default(),
             encryption_key: common.encryption_key.clone().or_else(|| self.file.encryption_key.clone()),
             history_ns: i64::from(days) * 24 * 3600 * 1_000_000_000,
             cache_bytes: cache_mib as usize * (1 << 20),

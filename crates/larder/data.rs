@@ -66,7 +66,8 @@ impl Opened {
                 let room = Arc::new(Room::new(limit));
                 let parts = Parts { chunks: Arc::new(Bounded::own(store.clone(), room.clone())), ..parts };
                 let fetched = Arc::new(Bounded::fetched(store.clone(), room.clone()));
-                let (drive, sync) = place.open(parts, fetched, tuning, settings.fetching)?;
+                let (drive, sync) =
+                    place.open(parts, fetched, tuning, (settings.fetching, settings.conflicts))?;
                 let stores = (store.clone(), catalog.clone());
                 let evictor =
                     Evictor::start(room, stores, drive.clone(), maintenance.clone(), settings.history_ns)?;

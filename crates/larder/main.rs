@@ -11,6 +11,7 @@ mod client;
 mod clock;
 mod commands;
 mod config;
+mod conflicts;
 mod control;
 mod daemon;
 mod data;

@@ -168,6 +168,15 @@ impl Mounts {
         mounted.unmount().map(|()| true)
     }
 
+    /// Commits what was written through any of them so far.
+    ///
+    /// # Errors
+    /// The first of committing.
+    pub fn save(&self) -> Result<()> {
+        let held = self.held.lock();
+        held.mounts.iter().map(|(_, mounted)| mounted.save()).fold(Ok(()), Result::and)
+    }
+
     /// Unmounts all of them, and takes no more; returns when what was written through any of them is committed.
     ///
     /// # Errors

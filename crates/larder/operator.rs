@@ -5,7 +5,7 @@ use crate::data::Opened;
 use crate::limits::{Limiter, Limits};
 use crate::mounting::Mounts;
 use crate::request::{Progress, Request};
-use crate::{actor, devices, fetching, users};
+use crate::{actor, conflicts, devices, fetching, users};
 use larder_core::{DrivePath, Error, Node, NodeId, NodeKind, Result, Timestamp};
 use larder_drive::{Drive, VersionEntry, Which};
 use serde_json::{Value, json};
@@ -69,6 +69,12 @@ impl Operator {
                 fetching::fetch(self.drive(), &DrivePath::parse(path)?, priority, ttl_ms)
             }
             Request::Order { order, scope } => fetching::order(self.drive(), order, scope),
+            Request::Conflicts { path, keep: None } => {
+                conflicts::list(&self.opened, &DrivePath::parse(path)?)
+            }
+            Request::Conflicts { path, keep: Some(keep) } => {
+                conflicts::settle(&self.opened, &DrivePath::parse(path)?, keep)
+            }
             Request::Versions { path } => self.versions(&DrivePath::parse(path)?),
             Request::Restore { path, version, at_ns } => {
                 self.restore(&DrivePath::parse(path)?, version, at_ns)

@@ -5,9 +5,9 @@ use crate::directory::{holds_drive, make_private};
 use crate::login::{Server, file_name, server_of};
 use crate::{actor, time};
 use larder_core::{Error, Result};
-use larder_drive::{Clock, Drive, Fetch, Follower, Label, Parts, Pusher, Settings, fetch};
+use larder_drive::{Clock, Conflicts, Drive, Fetch, Follower, Label, Parts, Pusher, Settings, fetch};
 use larder_store::ChunkStore;
-use larder_store::origin::{Mirror, Origin};
+use larder_store::origin::{Conflict, Mirror, Origin, Policy};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -95,7 +95,7 @@ impl Place {
         parts: Parts,
         fetched: Arc<dyn ChunkStore>,
         tuning: Settings,
-        fetching: fetch::Settings,
+        (fetching, policy): (fetch::Settings, Policy),
     ) -> Result<(Arc<Drive>, Sync)> {
         let server = Server::load(&self.server)?;
         let origin: Arc<dyn Origin> = Arc::new(server.origin(&self.project)?);
@@ -110,7 +110,8 @@ impl Place {
         let label: Label = Box::new(move |at| format!("conflict from {device}, {}", time::day(at)));
         let actor = actor::server();
         let follower = Follower::start(drive.clone(), mirror.clone(), origin.clone(), actor.clone())?;
-        let pusher = Pusher::start(drive.clone(), mirror.clone(), origin, actor, label)?;
+        let conflicts = Conflicts { label, policy };
+        let pusher = Pusher::start(drive.clone(), mirror.clone(), origin, actor, conflicts)?;
         Ok((drive, Sync { mirror, follower, pusher }))
     }
 }
@@ -127,6 +128,14 @@ impl Sync {
     /// Says whether changes can be made on this device.
     pub fn is_writable(&self) -> bool {
         self.mirror.is_writable()
+    }
+
+    /// Conflicts of which both sides are there.
+    ///
+    /// # Errors
+    /// Those of the index.
+    pub fn conflicts(&self) -> Result<Vec<Conflict>> {
+        self.mirror.conflicts()
     }
 
     /// Ends both directions.

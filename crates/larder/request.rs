@@ -2,6 +2,7 @@
 //!
 //! The client writes one [`Request`]; the server writes any number of [`Reply::Progress`] and then one other.
 
+use crate::args::Keep;
 use crate::users::Role;
 use larder_core::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,13 @@ pub enum Request {
         order: Order,
         /// What of it.
         scope: Scope,
+    },
+    /// The conflicts at a path and below it, or the end of one.
+    Conflicts {
+        /// A path of the drive.
+        path: Vec<u8>,
+        /// How it ends.
+        keep: Option<Keep>,
     },
     /// The versions of a path.
     Versions {

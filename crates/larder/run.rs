@@ -17,7 +17,7 @@ use larder_api::Api;
 use larder_core::{Error, Kind, Result};
 use larder_dav::DavService;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -29,6 +29,8 @@ use tokio::time::Instant;
 const BLOCKING_THREADS: usize = 256;
 /// How often a process that only mounts looks whether its mount is still there.
 const MOUNT_CHECK: Duration = Duration::from_millis(200);
+/// At the end what is open in a mount of a server's project has so long for the bytes that it lacks.
+const SAVE_WAIT: Duration = Duration::from_secs(10);
 /// At the end commands under way may take so long.
 const COMMANDS_WAIT: Duration = Duration::from_secs(10);
 /// An answer takes no longer, once the command is carried out.
@@ -211,7 +213,19 @@ impl Tasks {
             let _ = listening.await;
         }
         let mounts_end = move || {
+            // What was written and is not committed may need bytes that are at a server.
+            let saving = operator.clone();
+            let (saved, is_saved) = mpsc::channel();
+            let save = std::thread::spawn(move || {
+                let outcome = saving.mounts().map_or(Ok(()), Mounts::save);
+                let _ = saved.send(outcome);
+            });
+            if let Ok(Err(error)) = is_saved.recv_timeout(SAVE_WAIT) {
+                tracing::error!(%error, "saving what is open");
+            }
+            // Ends what it still waits for.
             operator.opened().let_go();
+            let _ = save.join();
             operator.mounts().map_or(Ok(()), Mounts::end)
         };
         let unmounted = tokio::task::spawn_blocking(mounts_end).await;

@@ -19,6 +19,8 @@ pub enum Look {
     Line(&'static [&'static str]),
     /// A table of versions.
     Versions,
+    /// A table of conflicts.
+    Conflicts,
     /// A table of users.
     Users,
     /// A table of devices.
@@ -43,6 +45,7 @@ pub fn text(answer: &Value, look: &Look) -> String {
         Look::Status => status(answer, &mut out),
         Look::Line(words) => line(answer, words, &mut out),
         Look::Versions => table(answer, &["version", "modified", "size_bytes", "kind", "until"], &mut out),
+        Look::Conflicts => table(answer, &["over", "at", "path", "copy"], &mut out),
         Look::Users => table(answer, &["name", "role"], &mut out),
         Look::Devices => table(answer, &["id", "name", "user", "made"], &mut out),
     }

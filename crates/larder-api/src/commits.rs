@@ -113,6 +113,8 @@ impl Refused {
         let kind = match self.error.kind() {
             // A lock ends by itself: the device is to try again.
             Kind::Conflict if larder_drive::is_locked(&self.error) => Kind::Unavailable,
+            // More names than a file may have are no want of room: trying again does not help.
+            Kind::NoSpace if is_one_name_too_many(&self.error) => Kind::Conflict,
             kind => kind,
         };
         if kind == Kind::Corrupt {
@@ -121,6 +123,11 @@ impl Refused {
         let lacks = self.lacks.iter().map(ChunkId::to_string).collect();
         WireRefused { kind: kind.word(), what: self.error.what().to_owned(), lacks }
     }
+}
+
+fn is_one_name_too_many(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    source.is_some_and(|source| source.kind() == std::io::ErrorKind::TooManyLinks)
 }
 
 fn commit(drive: &Drive, actor: &Actor, ranges: &Ranges, entry: Entry) -> Result<(), Refused> {

@@ -37,7 +37,7 @@ pub use history::{VersionEntry, Which};
 pub use horizon::Hold;
 pub use locks::{Lock, LockRequest, Locks, OWNER_MAX_BYTES as LOCK_OWNER_MAX_BYTES, is_locked};
 pub use mount::{Allocate, Handle, MakeKind, Mount, OpenFlags, RenameFlags, Seek};
-pub use push::{Label, PushStatus, Pusher};
+pub use push::{Conflicts, Label, PushStatus, Pusher};
 pub use read::Reader;
 pub use tree::undisturbed;
 pub use upload::{Published, Sealed, Target, Upload};

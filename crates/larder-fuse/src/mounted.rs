@@ -195,6 +195,14 @@ impl Mounted {
         self.view.outside.settle(limit)
     }
 
+    /// Commits what was written so far.
+    ///
+    /// # Errors
+    /// Those of committing.
+    pub fn save(&self) -> Result<()> {
+        self.view.mount.sync_all()
+    }
+
     /// Unmounts. Where processes still use it, it disappears at once, they get a few seconds to let go, and then
     /// their requests fail. Everything written before is committed.
     ///

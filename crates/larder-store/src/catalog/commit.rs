@@ -291,8 +291,8 @@ pub enum Op {
     },
     /// Takes entries off the queue that the server has carried out; what it tells of what they touched is adopted behind this.
     Answered {
-        /// A number of the queue.
-        before: u64,
+        /// Their numbers; one that is not in the queue any more is passed over.
+        numbers: Vec<u64>,
     },
     /// Has an entry of the queue say something else; without steps it goes. `NotFound`; `Exists` for the other name.
     Restate {
@@ -344,4 +344,6 @@ pub enum Table {
     Pushing = 6,
     /// What a device was asked to fetch, by file.
     Fetches = 7,
+    /// Conflicts of which both sides were kept, by the node that was made on this device.
+    Conflicts = 8,
 }

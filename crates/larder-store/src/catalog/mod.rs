@@ -6,6 +6,7 @@
 mod commit;
 mod queue;
 mod step;
+mod waiting;
 
 pub use commit::{
     Attrs, Commit, Durability, Expect, NewNode, OPS_MAX, Op, RECORD_MAX_BYTES, Replace, Table, Unlink,
@@ -13,7 +14,8 @@ pub use commit::{
 };
 pub use larder_core::{XATTR_MAX_BYTES, XATTR_NAME_MAX_BYTES};
 pub use queue::{QueueState, Queued};
-pub use step::{Entry, Removal, STEPS_MAX, Spot, Step, Touched};
+pub use step::{CREATE_XATTRS_BYTES, Entry, Removal, STEPS_MAX, Spot, Step, Touched};
+pub use waiting::Waiting;
 
 use larder_core::{Kind, Name, Node, NodeId, OpId, Result, Timestamp};
 use serde::{Deserialize, Serialize};

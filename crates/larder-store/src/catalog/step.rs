@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 /// The most steps of one [`Entry`].
 pub const STEPS_MAX: usize = 256;
 
+/// Names and values of the extended attributes that [`Step::Create`] has at the most; others follow one by one, so that each
+/// entry is shorter than what a server takes at once, as base64 too.
+pub const CREATE_XATTRS_BYTES: usize = 1 << 20;
+
 /// A folder and a name in it.
 pub type Spot = (NodeId, Name);
 

@@ -47,7 +47,7 @@ impl<K: Kv> Txn<'_, K> {
             Op::AdoptName { parent, name, node } => self.adopt_name(parent, name, node.map(|node| *node)),
             Op::Here(op) => self.carry_out_here(*op),
             Op::Sent { before } => self.sent(before),
-            Op::Answered { before } => self.answered(before),
+            Op::Answered { numbers } => self.answered(&numbers),
             Op::Restate { number, steps, moved, redirected, merged } => {
                 merged.map_or(Ok(()), |(from, to)| self.merge_queued(number, from, *to))?;
                 self.restate(number, steps)?;
@@ -243,7 +243,13 @@ impl<K: Kv> Txn<'_, K> {
         Ok(())
     }
 
-    fn set_content(&mut self, id: NodeId, head: Head, mtime: Timestamp, interim: Option<Head>) -> Result<()> {
+    pub(super) fn set_content(
+        &mut self,
+        id: NodeId,
+        head: Head,
+        mtime: Timestamp,
+        interim: Option<Head>,
+    ) -> Result<()> {
         let mut node = self.node(id)?;
         let Content::File(old) = &node.content else {
             return Err(Error::invalid(format!("node {id} is no file")));

@@ -7,7 +7,7 @@
 use super::keys;
 use super::restate::joined;
 use super::txn::Txn;
-use crate::catalog::{Attrs, Op, QueueState, Queued, Spot, Step, Table};
+use crate::catalog::{Attrs, CREATE_XATTRS_BYTES, Op, QueueState, Queued, Spot, Step, Table};
 use crate::kv::Kv;
 use crate::wire::Described;
 use larder_core::{Error, Name, Node, NodeId, Result};
@@ -23,6 +23,9 @@ struct Mark {
     /// The server told something that was not believed.
     is_behind: bool,
 }
+
+/// Names and values of extended attributes.
+type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
 impl<K: Kv> Txn<'_, K> {
     /// Carries out what was changed here, and queues it.
@@ -52,7 +55,11 @@ impl<K: Kv> Txn<'_, K> {
             }
             let spot =
                 (node.parent, node.name.clone().ok_or_else(|| Error::corrupt("a node without a name"))?);
-            self.append(vec![Step::Create { at: spot.clone(), node: Box::new(self.described(node)?) }])?;
+            let (told, rest) = self.described(node)?;
+            self.append(vec![Step::Create { at: spot.clone(), node: Box::new(told) }])?;
+            for (name, value) in rest {
+                self.append(vec![Step::Xattr { node: id, name, value: Some(value) }])?;
+            }
             return if publishes.is_some() { self.unmark(keys::mark_name(&spot)).map(drop) } else { Ok(()) };
         }
         steps.into_iter().try_for_each(|step| self.join_or_append(step))
@@ -107,13 +114,15 @@ impl<K: Kv> Txn<'_, K> {
         Ok(Some(vec![step]))
     }
 
-    fn described(&self, node: Node) -> Result<Described> {
-        let mut xattrs = Vec::new();
+    /// A node with as many of its attributes as come with it, and the others.
+    fn described(&self, node: Node) -> Result<(Described, Xattrs)> {
+        let (mut xattrs, mut rest, mut bytes) = (Vec::new(), Vec::new(), 0);
         for key in self.keys_below(&keys::xattr(node.id, &[]), usize::MAX)? {
-            let value = self.read(&key)?.unwrap_or_default();
-            xattrs.push((key[9..].to_vec(), value));
+            let (name, value) = (key[9..].to_vec(), self.read(&key)?.unwrap_or_default());
+            bytes += name.len() + value.len();
+            if bytes <= CREATE_XATTRS_BYTES { &mut xattrs } else { &mut rest }.push((name, value));
         }
-        Ok(Described { node, xattrs })
+        Ok((Described { node, xattrs }, rest))
     }
 
     fn join_or_append(&mut self, step: Step) -> Result<()> {
@@ -206,16 +215,10 @@ impl<K: Kv> Txn<'_, K> {
         Ok(())
     }
 
-    /// Takes the entries below `before` away; what the server tells of what they touched is believed again.
-    pub(super) fn answered(&mut self, before: u64) -> Result<()> {
-        let mut keys = self.keys_below(keys::QUEUE, crate::origin::PUSHED_MAX)?;
-        keys.sort_unstable();
-        for key in keys {
-            let number = keys::queue_number(&key)?;
-            if number >= before {
-                break;
-            }
-            if let Some(entry) = self.queued(number)? {
+    /// Takes entries away; what the server tells of what they touched is believed again.
+    pub(super) fn answered(&mut self, numbers: &[u64]) -> Result<()> {
+        for number in numbers {
+            if let Some(entry) = self.queued(*number)? {
                 self.dequeue(entry)?;
             }
         }

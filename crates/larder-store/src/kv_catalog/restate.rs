@@ -2,7 +2,7 @@
 
 use super::keys;
 use super::txn::Txn;
-use crate::catalog::{Queued, Replace, Spot, Step};
+use crate::catalog::{CREATE_XATTRS_BYTES, Queued, Replace, Spot, Step};
 use crate::kv::Kv;
 use crate::wire::Described;
 use larder_core::{Content, Error, NodeId, Result};
@@ -103,22 +103,25 @@ impl<K: Kv> Txn<'_, K> {
         Ok(())
     }
 
-    /// Later contents of file `from` are those of file `to`.
+    /// Later contents of file `from` are those of file `to`, which has the last of them here at once.
     pub(super) fn redirect_queued(&mut self, number: u64, from: NodeId, to: NodeId) -> Result<()> {
+        let mut newest = None;
         for Queued { number, mut steps } in self.behind(number)? {
             let before = steps.clone();
             for step in &mut steps {
-                if let Step::Content { node, was, .. } = step
+                if let Step::Content { node, was, head, mtime } = step
                     && *node == from
                 {
                     (*node, *was) = (to, None);
+                    newest = Some((head.clone(), *mtime));
                 }
             }
             if steps != before {
                 self.restate(number, steps)?;
             }
         }
-        Ok(())
+        let newest = newest.filter(|_| matches!(self.node_if(to), Ok(Some(_))));
+        newest.map_or(Ok(()), |(head, mtime)| self.set_content(to, head, mtime, None))
     }
 }
 
@@ -182,6 +185,11 @@ pub(super) fn joined(step: &mut Step, more: &Step) -> bool {
             true
         }
         (Step::Create { node, .. }, Step::Xattr { name, value, .. }) => {
+            let others = node.xattrs.iter().filter(|(kept, _)| kept != name);
+            let bytes: usize = others.map(|(name, value)| name.len() + value.len()).sum();
+            if bytes + name.len() + value.as_ref().map_or(0, Vec::len) > CREATE_XATTRS_BYTES {
+                return false;
+            }
             node.xattrs.retain(|(kept, _)| kept != name);
             node.xattrs.extend(value.clone().map(|value| (name.clone(), value)));
             true

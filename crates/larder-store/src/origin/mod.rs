@@ -3,8 +3,11 @@
 //! Calls block and end: each has a time after which it fails. Whatever a server sends is checked before it is believed.
 
 mod asking;
+mod beside;
 mod cancel;
+mod conflict;
 mod connection;
+mod facts;
 mod http;
 mod known;
 mod mirror;
@@ -14,11 +17,13 @@ mod resolve;
 mod tls;
 
 pub use cancel::Cancel;
+pub use conflict::{Conflict, Over, Policy};
 pub use connection::{Connection, Credentials};
 pub use http::HttpOrigin;
 pub(crate) use mirror::CURSOR;
 pub use mirror::{Hear, Mirror};
 pub use outbox::Answer;
+pub use resolve::Resolving;
 
 use crate::catalog::{Cursor, Entry};
 use crate::wire::Described;

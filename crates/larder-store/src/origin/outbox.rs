@@ -104,12 +104,13 @@ impl Mirror {
         Ok(ops.into_iter().map(|op| Op::Here(Box::new(op))).collect())
     }
 
-    /// Takes up to `limit` entries of the queue to tell the server of: from now on no change joins them.
+    /// Takes up to `limit` entries of the queue, those from `number` on, to tell the server of: from now on no change joins
+    /// them.
     ///
     /// # Errors
     /// Those of the index.
-    pub fn take(&self, limit: usize) -> Result<Vec<Queued>> {
-        let entries = self.kept.queued(0, limit)?;
+    pub fn take(&self, number: u64, limit: usize) -> Result<Vec<Queued>> {
+        let entries = self.kept.queued(number, limit)?;
         let Some(last) = entries.last() else { return Ok(entries) };
         let before = last.number + 1;
         if self.kept.queue_state()?.sent < before {
@@ -117,7 +118,7 @@ impl Mirror {
             self.run(vec![Op::Sent { before }], true)?;
         }
         // Until then they may have changed.
-        let entries = self.kept.queued(0, limit)?;
+        let entries = self.kept.queued(number, limit)?;
         Ok(entries.into_iter().filter(|entry| entry.number < before).collect())
     }
 
@@ -129,8 +130,9 @@ impl Mirror {
         self.kept.queue_state()
     }
 
-    /// Tells the server of entries from [`Mirror::take`], the first of the queue, and takes those off that it carried out. `commit` commits what it
-    /// says of them, as for [`Mirror::follow`].
+    /// Tells the server of entries from [`Mirror::take`], of which none has to wait for one before it that is left out
+    /// ([`Waiting`](crate::catalog::Waiting)), and takes those off that it carried out. `commit` commits what it says of them,
+    /// as for [`Mirror::follow`].
     ///
     /// # Errors
     /// Those of the server, after which nobody knows how many were carried out: telling it again does no harm; those of
@@ -144,8 +146,9 @@ impl Mirror {
         let Pushed { done, refused, news } = self.origin.push(&self.entries(entries))?;
         let _keeping = self.keeping.lock();
         let mut ops = Vec::with_capacity(news.len() + 1);
-        if let Some(last) = entries.get(..done).and_then(|done| done.last()) {
-            ops.push(Op::Answered { before: last.number + 1 });
+        let numbers: Vec<u64> = entries.iter().take(done).map(|entry| entry.number).collect();
+        if !numbers.is_empty() {
+            ops.push(Op::Answered { numbers });
         }
         ops.extend(news.iter().cloned().map(Op::from));
         self.asking.heard(&ops);
@@ -162,20 +165,19 @@ impl Mirror {
         entries.iter().map(entry).collect()
     }
 
-    /// Has the first entry of the queue say something else, and believes what the server told meanwhile of what it does not
-    /// touch any more.
+    /// Has an entry of the queue say something else, by what [`Mirror::resolve`] said, and believes what the server told
+    /// meanwhile of what it does not touch any more.
     ///
     /// # Errors
     /// Those of [`Op::Restate`] and of `commit`.
     pub fn restate(
         &self,
-        restate: Op,
+        mut ops: Vec<Op>,
         news: Vec<News>,
         commit: impl FnOnce(Vec<Op>) -> Result<()>,
     ) -> Result<()> {
         let _turn = self.exchange.lock();
         let _keeping = self.keeping.lock();
-        let mut ops = vec![restate];
         ops.extend(news.into_iter().map(Op::from));
         self.asking.heard(&ops);
         commit(ops)

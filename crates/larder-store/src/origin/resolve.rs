@@ -1,66 +1,33 @@
 //! What becomes of a change that the server refuses, because somebody else was first.
 //!
-//! Nothing that was written is lost: a content that both sides changed, and a name that both gave, stay beside the
-//! server's under another name; what was deleted there and changed here comes back. What was deleted, moved or set
-//! here only, where the server has something else by now, is left as the server has it.
+//! Nothing that was written is lost: a content that both sides changed stays beside the server's under another name, or in
+//! the history, as the [`Policy`] says; a name that both gave, beside it in any case; what was deleted there and changed
+//! here comes back. What was deleted, moved or set here only, where the server has something else by now, is left as the
+//! server has it.
 
 use super::News;
+use super::conflict::{Conflict, Over, Policy, Side};
+use super::facts::Facts;
 use super::mirror::Mirror;
-use crate::catalog::{Op, Queued, Spot, Step};
+use crate::catalog::{CREATE_XATTRS_BYTES, Op, Queued, Spot, Step};
 use crate::wire::Described;
-use larder_core::{Content, Error, Head, Kind, Name, Node, NodeId, Result};
-use std::collections::HashMap;
+use larder_core::{Content, Error, Head, Kind, Node, NodeId, Result, Timestamp};
+use std::collections::HashSet;
 
-/// Names tried for what stays beside another.
-const NAMES_MAX: u32 = 1000;
-/// The longest end of a name that tells its kind, with its dot.
-const EXTENSION_MAX_BYTES: usize = 16;
 /// Entries read at a time.
 const PAGE: usize = 1024;
-/// The longest name. Source: NAME_MAX of limits.h, as larder_core::Name has it.
-const NAME_MAX_BYTES: usize = 255;
 
-/// What is there now, as the server told it.
-#[derive(Default)]
-struct Facts {
-    names: HashMap<Spot, Option<NodeId>>,
-    nodes: HashMap<NodeId, Option<Node>>,
-    folders: HashMap<NodeId, Described>,
-}
-
-impl Facts {
-    fn of(news: &[News]) -> Self {
-        let mut facts = Self::default();
-        for news in news {
-            match news {
-                News::Name { parent, name, node } => {
-                    let named = node.as_ref().map(|told| told.node.clone());
-                    if let Some(told) = node.as_ref().filter(|told| told.node.is_folder()) {
-                        facts.folders.insert(told.node.id, (**told).clone());
-                    }
-                    facts.names.insert((*parent, name.clone()), named.as_ref().map(|node| node.id));
-                    if let Some(node) = named {
-                        facts.nodes.insert(node.id, Some(node));
-                    }
-                }
-                News::Node(told) => drop(facts.nodes.insert(told.node.id, Some(told.node.clone()))),
-                News::Gone(id) => drop(facts.nodes.insert(*id, None)),
-            }
-        }
-        facts
-    }
-
-    fn is_alive(&self, id: NodeId) -> bool {
-        self.nodes.get(&id).is_some_and(Option::is_some)
-    }
-
-    fn named(&self, spot: &Spot) -> Option<NodeId> {
-        self.names.get(spot).copied().flatten()
-    }
-
-    fn holds(&self, id: NodeId, head: &Head) -> bool {
-        self.nodes.get(&id).and_then(Option::as_ref).and_then(Node::head) == Some(head)
-    }
+/// How a refused entry is resolved.
+#[derive(Clone, Copy, Debug)]
+pub struct Resolving<'a> {
+    /// What stays beside another is called after this.
+    pub label: &'a str,
+    /// Which content a file gets that both sides changed.
+    pub policy: Policy,
+    /// What brings nothing that was written goes, whatever it is refused for: nothing may hold up what comes behind it.
+    pub is_last: bool,
+    /// The time that notes of conflicts get.
+    pub at: Timestamp,
 }
 
 /// What an entry says instead.
@@ -70,12 +37,27 @@ struct Instead {
     moved: Option<(NodeId, Spot, Spot)>,
     redirected: Option<(NodeId, NodeId)>,
     merged: Option<(NodeId, Box<Described>)>,
+    /// What is the server's, what is beside it, and what was in conflict.
+    conflict: Option<(NodeId, NodeId, Over)>,
+}
+
+/// A content that was written here.
+struct Written {
+    node: NodeId,
+    was: Option<Head>,
+    head: Head,
+    mtime: Timestamp,
+}
+
+impl From<Written> for Step {
+    fn from(Written { node, was, head, mtime }: Written) -> Step {
+        Step::Content { node, was, head, mtime }
+    }
 }
 
 impl Mirror {
-    /// Says what a refused entry is to say instead, as an operation for [`Mirror::restate`]; nothing where telling it
-    /// again may do. What stays beside another is called after `label`. At `last`, what brings nothing that was written goes,
-    /// whatever it is refused for: nothing may hold up what comes behind it.
+    /// Says what a refused entry is to say instead, as operations for [`Mirror::restate`]; nothing where telling it
+    /// again may do.
     ///
     /// # Errors
     /// Those of the index.
@@ -84,20 +66,24 @@ impl Mirror {
         entry: &Queued,
         why: &Error,
         news: &[News],
-        label: &str,
-        last: bool,
-    ) -> Result<Option<Op>> {
+        how: &Resolving<'_>,
+    ) -> Result<Option<Vec<Op>>> {
         // The server does not even remember what is to come back.
         let is_unknown = why.kind() == Kind::NotFound;
         let mut facts = Facts::of(news);
         let mut instead = Instead::default();
+        let mut written = HashSet::new();
         for step in entry.steps.iter().cloned() {
+            // A second content of a file is what the server had when the first was said.
+            if matches!(&step, Step::Content { node, .. } if !written.insert(*node)) {
+                continue;
+            }
             // Something new may be wrong with what follows, too: the next answer says so.
             if instead.moved.is_some() || instead.redirected.is_some() {
                 instead.steps.push(step);
                 continue;
             }
-            self.mend(step, is_unknown, &facts, label, &mut instead)?;
+            self.mend(step, is_unknown, &facts, how, &mut instead)?;
             match instead.steps.last() {
                 Some(Step::Create { at, node }) => {
                     facts.names.insert(at.clone(), Some(node.node.id));
@@ -110,15 +96,21 @@ impl Mirror {
                 _ => {}
             }
         }
-        let Instead { mut steps, moved, redirected, merged } = instead;
-        if last && steps == entry.steps {
+        let Instead { mut steps, moved, redirected, merged, conflict } = instead;
+        if how.is_last && steps == entry.steps {
             steps.retain(|step| {
                 matches!(step, Step::Create { .. } | Step::Content { .. } | Step::Undelete { .. })
             });
         }
         let is_same = steps == entry.steps && moved.is_none() && redirected.is_none();
-        let number = entry.number;
-        Ok((!is_same).then_some(Op::Restate { number, steps, moved, redirected, merged }))
+        if is_same {
+            return Ok(None);
+        }
+        let mut ops = vec![Op::Restate { number: entry.number, steps, moved, redirected, merged }];
+        if let Some((theirs, ours, over)) = conflict {
+            ops.extend(self.note(&Conflict { theirs, ours, over, at: how.at })?);
+        }
+        Ok(Some(ops))
     }
 
     fn mend(
@@ -126,7 +118,7 @@ impl Mirror {
         step: Step,
         is_unknown: bool,
         facts: &Facts,
-        label: &str,
+        how: &Resolving<'_>,
         instead: &mut Instead,
     ) -> Result<()> {
         match step {
@@ -135,30 +127,28 @@ impl Mirror {
                     instead.merged = Some((node.node.id, Box::new(folder)));
                     return Ok(());
                 }
-                let at = self.place(node.node.id, at, facts, label, instead)?;
+                if self.is_same_file(&at, &node.node, facts)? {
+                    return Ok(());
+                }
+                let at = self.place(node.node.id, at, facts, how, instead)?;
                 instead.steps.push(Step::Create { at, node });
             }
             Step::Content { node, was, head, mtime } => {
-                self.mend_content((node, was, head), facts, label, instead).map(|step| {
-                    instead.steps.extend(step.map(|step| match step {
-                        Step::Content { node, was, head, .. } => Step::Content { node, was, head, mtime },
-                        other => other,
-                    }));
-                })?;
+                self.mend_content(Written { node, was, head, mtime }, facts, how, instead)?;
             }
             Step::Attrs { node, .. } | Step::Xattr { node, .. } if facts.is_alive(node) => {
                 instead.steps.push(step);
             }
             Step::Link { node, at } if facts.is_alive(node) && facts.named(&at) != Some(node) => {
-                let at = self.place(node, at, facts, label, instead)?;
+                let at = self.place(node, at, facts, how, instead)?;
                 instead.steps.push(Step::Link { node, at });
             }
             Step::Rename { node, from, to, over } if facts.named(&from) == Some(node) => {
-                self.mend_rename((node, from, to, over), facts, label, instead)?;
+                self.mend_rename((node, from, to, over), facts, how, instead)?;
             }
             Step::Undelete { node, to } if !facts.is_alive(node) => {
                 let is_forgotten = is_unknown && instead.steps.is_empty();
-                let to = self.place(node, to, facts, label, instead)?;
+                let to = self.place(node, to, facts, how, instead)?;
                 let is_new = (is_forgotten && instead.steps.is_empty()) || self.is_to_be_made(node)?;
                 instead.steps.push(match is_new {
                     true => Step::Create { at: to, node: Box::new(self.described(self.kept.node(node)?)?) },
@@ -205,52 +195,90 @@ impl Mirror {
         }
     }
 
-    /// What a content becomes: it comes back with its file, is the same, or stays beside the server's.
+    /// Says whether the server's file at `at` is what `made` is, and nothing else was done with that here.
+    fn is_same_file(&self, at: &Spot, made: &Node, facts: &Facts) -> Result<bool> {
+        let there = facts.named(at).filter(|there| made.head().is_some_and(|head| facts.holds(*there, head)));
+        if there.is_none() {
+            return Ok(false);
+        }
+        let is_other = |step: &Step| match step {
+            Step::Create { node, .. } if node.node.id == made.id => false,
+            step => step.touches().nodes.contains(&made.id),
+        };
+        Ok(!self.is_any_queued(is_other)?)
+    }
+
+    /// What a content becomes: it comes back with its file, is the same, wins, is a version, or stays beside the server's.
     fn mend_content(
         &self,
-        (node, was, head): (NodeId, Option<Head>, Head),
+        written: Written,
         facts: &Facts,
-        label: &str,
+        how: &Resolving<'_>,
         instead: &mut Instead,
-    ) -> Result<Option<Step>> {
-        let mtime = Default::default();
-        if !facts.is_alive(node) {
-            let kept = self.kept.node(node)?;
-            let to = self.spot_of(&kept)?;
+    ) -> Result<()> {
+        let node = written.node;
+        let Some(there) = facts.nodes.get(&node).and_then(Option::as_ref) else {
+            let to = self.spot_of(&self.kept.node(node)?)?;
             if !instead.steps.contains(&Step::Undelete { node, to: to.clone() }) {
                 instead.steps.push(Step::Undelete { node, to });
             }
-            return Ok(Some(Step::Content { node, was: None, head, mtime }));
+            instead.steps.push(Written { was: None, ..written }.into());
+            return Ok(());
+        };
+        if written.was.as_ref().is_none_or(|was| facts.holds(node, was)) {
+            instead.steps.push(written.into());
+            return Ok(());
         }
-        if was.as_ref().is_none_or(|was| facts.holds(node, was)) {
-            return Ok(Some(Step::Content { node, was, head, mtime }));
+        if facts.holds(node, &written.head) {
+            return Ok(());
         }
-        if facts.holds(node, &head) {
-            return Ok(None);
+        match how.policy.choose(written.mtime, there.mtime) {
+            None => self.keep_beside(written, there, how, instead)?,
+            Some(side) => {
+                // The one that does not win becomes a version.
+                let was = there.head().cloned();
+                instead.steps.push(Written { was: was.clone(), ..written }.into());
+                if let Some(head) = was.filter(|_| side == Side::There) {
+                    instead.steps.push(Written { node, was: None, head, mtime: there.mtime }.into());
+                }
+            }
         }
-        let kept = self.kept.node(node)?;
+        Ok(())
+    }
+
+    /// A file of its own for a content, beside the server's: the folder that this is in here may be one that the server has not
+    /// heard of yet.
+    fn keep_beside(
+        &self,
+        written: Written,
+        there: &Node,
+        how: &Resolving<'_>,
+        instead: &mut Instead,
+    ) -> Result<()> {
+        let Written { node, head, mtime, .. } = written;
         let id = self.id_for_new();
-        // Beside the server's: the folder that it is in here may be one that the server has not heard of yet.
-        let told = facts.nodes.get(&node).cloned().flatten().unwrap_or_else(|| kept.clone());
-        let at = self.beside(&self.spot_of(&told)?, label)?;
-        let mut copy = self.described(kept)?;
+        let at = self.beside(&self.spot_of(there)?, how.label)?;
+        let mut copy = self.described(self.kept.node(node)?)?;
         copy.node = Node {
             id,
             nlink: 1,
             parent: at.0,
             name: Some(at.1.clone()),
             content: Content::File(head),
+            mtime,
             ..copy.node
         };
         instead.redirected = Some((node, id));
-        Ok(Some(Step::Create { at, node: Box::new(copy) }))
+        instead.conflict = Some((node, id, Over::Content));
+        instead.steps.push(Step::Create { at, node: Box::new(copy) });
+        Ok(())
     }
 
     fn mend_rename(
         &self,
         (node, from, to, over): (NodeId, Spot, Spot, Option<(NodeId, Option<Head>)>),
         facts: &Facts,
-        label: &str,
+        how: &Resolving<'_>,
         instead: &mut Instead,
     ) -> Result<()> {
         let there = facts.named(&to);
@@ -270,7 +298,7 @@ impl Mirror {
                 instead.steps.push(Step::Rename { node, from, to, over: None });
             }
             _ => {
-                let to = self.place(node, to, facts, label, instead)?;
+                let to = self.place(node, to, facts, how, instead)?;
                 instead.steps.push(Step::Rename { node, from, to, over: None });
             }
         }
@@ -283,7 +311,7 @@ impl Mirror {
         node: NodeId,
         at: Spot,
         facts: &Facts,
-        label: &str,
+        how: &Resolving<'_>,
         instead: &mut Instead,
     ) -> Result<Spot> {
         if !facts.is_alive(at.0)
@@ -293,10 +321,9 @@ impl Mirror {
             instead.steps.push(Step::Undelete { node: at.0, to: (folder.parent, name) });
             return Ok(at);
         }
-        if facts.named(&at).is_none_or(|there| there == node) {
-            return Ok(at);
-        }
-        let to = self.beside(&at, label)?;
+        let Some(there) = facts.named(&at).filter(|there| *there != node) else { return Ok(at) };
+        let to = self.beside(&at, how.label)?;
+        instead.conflict = Some((there, node, Over::Name));
         instead.moved = Some((node, at, to.clone()));
         Ok(to)
     }
@@ -319,58 +346,18 @@ impl Mirror {
         }
     }
 
-    /// A name of a node as things are here, or the one that it had.
-    fn spot_of(&self, node: &Node) -> Result<Spot> {
-        if let Some(name) = &node.name {
-            return Ok((node.parent, name.clone()));
-        }
-        // The name given last is gone, and it has another one: rare enough for a walk.
-        let mut folders = vec![NodeId::ROOT];
-        while let Some(folder) = folders.pop() {
-            let mut after = None;
-            loop {
-                let page = self.kept.list(folder, after.as_ref(), PAGE)?;
-                let Some(last) = page.last() else { break };
-                after = Some(last.name.clone());
-                if let Some(found) = page.iter().find(|entry| entry.node.id == node.id) {
-                    return Ok((folder, found.name.clone()));
-                }
-                folders.extend(page.iter().filter(|e| e.node.is_folder()).map(|e| e.node.id));
-            }
-        }
-        Ok((NodeId::ROOT, Name::new(node.id.to_string())?))
-    }
-
-    /// A free name that tells why it is not `spot`: `name (label).ext`.
-    fn beside(&self, (parent, name): &Spot, label: &str) -> Result<Spot> {
-        let bytes = name.as_bytes();
-        let dot = bytes.iter().rposition(|byte| *byte == b'.');
-        let dot = dot.filter(|at| *at > 0 && bytes.len() - at <= EXTENSION_MAX_BYTES);
-        let (stem, end) = bytes.split_at(dot.unwrap_or(bytes.len()));
-        let text = std::str::from_utf8(bytes).ok();
-        for number in 1..=NAMES_MAX {
-            let middle = if number == 1 { format!(" ({label})") } else { format!(" ({label} {number})") };
-            let room = NAME_MAX_BYTES.saturating_sub(middle.len() + end.len());
-            let mut len = stem.len().min(room);
-            // A letter cut in half would be no text any more.
-            while text.is_some_and(|text| !text.is_char_boundary(len)) {
-                len -= 1;
-            }
-            let stem = &stem[..len];
-            let name = Name::new([stem, middle.as_bytes(), end].concat())?;
-            match self.kept.lookup(*parent, &name) {
-                Ok(_) => {}
-                Err(error) if error.kind() == Kind::NotFound => return Ok((*parent, name)),
-                Err(error) => return Err(error),
-            }
-        }
-        Err(Error::exists(format!("{NAMES_MAX} names beside {name}")))
-    }
-
+    /// A node with its attributes, as far as one step brings them.
     fn described(&self, node: Node) -> Result<Described> {
-        let names = self.kept.xattrs(node.id)?;
-        let value = |name: Vec<u8>| Ok((name.clone(), self.kept.xattr(node.id, &name)?));
-        Ok(Described { xattrs: names.into_iter().map(value).collect::<Result<_>>()?, node })
+        let (mut xattrs, mut bytes) = (Vec::new(), 0);
+        for name in self.kept.xattrs(node.id)? {
+            let value = self.kept.xattr(node.id, &name)?;
+            bytes += name.len() + value.len();
+            if bytes > CREATE_XATTRS_BYTES {
+                break;
+            }
+            xattrs.push((name, value));
+        }
+        Ok(Described { xattrs, node })
     }
 }
 

@@ -5,6 +5,7 @@ use crate::server::Server;
 use crate::{ROOT, follow, name, tree};
 use larder_core::{Name, NodeId, Result};
 use larder_store::catalog::{Attrs, Replace, Unlink};
+use larder_store::origin::Policy;
 use larder_store::{Catalog, Op};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -30,7 +31,7 @@ enum Step {
     Link { node: usize, parent: usize, name: usize },
     Exchange { a: usize, b: usize },
     Mode { node: usize, mode: u16 },
-    Push { limit: usize },
+    Push { limit: usize, held: Option<usize> },
     Follow,
 }
 
@@ -47,10 +48,20 @@ fn step() -> impl Strategy<Value = (usize, Step)> {
             .prop_map(|(node, parent, name)| Step::Link { node, parent, name }),
         1 => (place.clone(), place.clone()).prop_map(|(a, b)| Step::Exchange { a, b }),
         1 => (place, 0..0o7777_u16).prop_map(|(node, mode)| Step::Mode { node, mode }),
-        2 => (1..4_usize).prop_map(|limit| Step::Push { limit }),
+        3 => (1..6_usize, proptest::option::of(0..4_usize))
+            .prop_map(|(limit, held)| Step::Push { limit, held }),
         2 => Just(Step::Follow),
     ];
     (0..2_usize, step)
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    prop_oneof![
+        3 => Just(Policy::KeepBoth),
+        1 => Just(Policy::KeepNewest),
+        1 => Just(Policy::KeepLocal),
+        1 => Just(Policy::KeepServer),
+    ]
 }
 
 /// The nodes that a device sees, each with one name; the root first.
@@ -76,7 +87,7 @@ fn act(device: &Device, step: &Step, content: u8) -> Result<()> {
         Step::Make { parent, name, folder } => {
             device.make(pick(parent).0, &text(name), (!folder).then_some(content)).map(drop)
         }
-        Step::Write { node } => device.write(pick(node).0, content),
+        Step::Write { node } => device.write_at(pick(node).0, content, i64::from(content)),
         Step::Remove { node } => {
             let (id, Some((parent, name))) = pick(node) else { return Ok(()) };
             let is_folder = device.mirror.node(id)?.is_folder();
@@ -99,8 +110,8 @@ fn act(device: &Device, step: &Step, content: u8) -> Result<()> {
             let attrs = Attrs { mode: Some(mode), ..Attrs::default() };
             device.run(Op::SetAttrs { node: pick(node).0, attrs })
         }
-        Step::Push { limit } => {
-            device.push(limit);
+        Step::Push { limit, held } => {
+            device.push_past(limit, held);
             Ok(())
         }
         Step::Follow => {
@@ -113,9 +124,13 @@ fn act(device: &Device, step: &Step, content: u8) -> Result<()> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 8 * ProptestConfig::default().cases, ..ProptestConfig::default() })]
     #[test]
-    fn devices_come_to_agree_and_lose_nothing(steps in proptest::collection::vec(step(), 1..40)) {
+    fn devices_come_to_agree_and_lose_nothing(
+        policies in (policy(), policy()),
+        steps in proptest::collection::vec(step(), 1..40),
+    ) {
         let server = Server::new();
-        let devices = [Device::new(&server), Device::new(&server)];
+        let mut devices = [Device::new(&server), Device::new(&server)];
+        (devices[0].policy, devices[1].policy) = policies;
         for (content, (who, step)) in steps.iter().enumerate() {
             // What cannot be done is refused, and changes nothing.
             let _ = act(&devices[*who], step, content as u8);

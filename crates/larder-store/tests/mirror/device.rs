@@ -3,8 +3,8 @@
 use crate::server::Server;
 use crate::{commit, compare, follow, mirror_of, name, tree};
 use larder_core::{ChunkId, Content, Extent, Head, NodeId, NodeKind, Result, Timestamp};
-use larder_store::catalog::{NewNode, Replace, Unlink};
-use larder_store::origin::{Mirror, Refused};
+use larder_store::catalog::{NewNode, Queued, Replace, Unlink, Waiting};
+use larder_store::origin::{Mirror, Policy, Refused, Resolving};
 use larder_store::{Catalog, Commit, Durability, Op};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,13 +18,15 @@ pub struct Device {
     pub mirror: Mirror,
     /// What it keeps.
     pub kept: Arc<dyn Catalog>,
+    /// How its conflicts end.
+    pub policy: Policy,
 }
 
 impl Device {
     /// One that is logged in.
     pub fn new(server: &Arc<Server>) -> Self {
         let (mirror, kept) = mirror_of(server);
-        Self { mirror, kept }
+        Self { mirror, kept, policy: Policy::KeepBoth }
     }
 
     /// Changes something.
@@ -49,7 +51,13 @@ impl Device {
 
     /// Gives a file new content.
     pub fn write(&self, node: NodeId, content: u8) -> Result<()> {
-        self.run(Op::SetContent { node, head: head(content), mtime: Timestamp(1), interim: None, base: None })
+        self.write_at(node, content, 1)
+    }
+
+    /// Gives a file new content and this mtime.
+    pub fn write_at(&self, node: NodeId, content: u8, mtime: i64) -> Result<()> {
+        let mtime = Timestamp(mtime);
+        self.run(Op::SetContent { node, head: head(content), mtime, interim: None, base: None })
     }
 
     /// Renames.
@@ -70,13 +78,29 @@ impl Device {
 
     /// Tells the server of up to `limit` changes; says whether there were any.
     pub fn push(&self, limit: usize) -> bool {
-        let entries = self.mirror.take(limit).expect("a queue");
+        self.push_past(limit, None)
+    }
+
+    /// The same, while the one at this place of the queue has to wait.
+    pub fn push_past(&self, limit: usize, held: Option<usize>) -> bool {
+        let mut waiting = Waiting::default();
+        let entries = self.mirror.take(0, limit).expect("a queue").into_iter().enumerate();
+        let entries = entries.filter(|(place, entry)| {
+            let waits = held == Some(*place) || waiting.holds_up(entry);
+            if waits {
+                waiting.add(entry);
+            }
+            !waits
+        });
+        let entries: Vec<Queued> = entries.map(|(_, entry)| entry).collect();
         let keep = |ops| commit(&self.kept, ops).map(drop);
         let answer = self.mirror.push(&entries, keep).expect("an answer");
         if let Some((refused, news)) = answer.refused {
             let Refused::Failed(why) = refused else { panic!("this server has every chunk") };
             let entry = &entries[answer.done];
-            let resolve = |last| self.mirror.resolve(entry, &why, &news, "conflict", last).expect("resolved");
+            let policy = self.policy;
+            let how = |is_last| Resolving { label: "conflict", policy, is_last, at: Timestamp(1) };
+            let resolve = |last| self.mirror.resolve(entry, &why, &news, &how(last)).expect("resolved");
             let restated = resolve(false).or_else(|| resolve(true));
             let restated = restated.unwrap_or_else(|| panic!("{entry:?} is refused for ever: {why:?}"));
             self.mirror.restate(restated, news, keep).expect("restated");
@@ -87,7 +111,7 @@ impl Device {
     /// Tells the server of everything.
     pub fn push_all(&self) {
         let rounds = (0..ROUNDS_MAX).take_while(|_| self.push(3)).count();
-        assert!(rounds < ROUNDS_MAX, "the queue does not end: {:?}", self.mirror.take(9));
+        assert!(rounds < ROUNDS_MAX, "the queue does not end: {:?}", self.mirror.take(0, 9));
     }
 
     /// Tells the server of everything, and hears of everything.

@@ -3,8 +3,9 @@
 use crate::device::{Device, head};
 use crate::server::Server;
 use crate::{ROOT, commit, compare, follow, name, tree};
-use larder_core::{Content, Head, Kind, NodeKind};
+use larder_core::{Content, Head, Kind, NodeKind, Timestamp};
 use larder_store::catalog::{Attrs, NewNode, Replace, Unlink, XattrMode};
+use larder_store::origin::{Over, Policy};
 use larder_store::{Catalog, Op};
 use std::collections::BTreeSet;
 
@@ -178,7 +179,7 @@ fn what_is_being_told_stays_as_it_is() {
     let device = Device::new(&server);
     device.make(ROOT, "passing", Some(1)).expect("made");
     let written = device.make(ROOT, "written", Some(1)).expect("made");
-    let entries = device.mirror.take(9).expect("entries");
+    let entries = device.mirror.take(0, 9).expect("entries");
     device.remove(ROOT, "passing").expect("removed");
     device.write(written, 2).expect("written");
     let keep = |ops| commit(&device.kept, ops).map(drop);
@@ -236,4 +237,104 @@ fn a_folder_that_nobody_looked_into_is_not_taken_for_empty() {
     assert_eq!(device.look(ROOT, "folder"), folder);
     let removal = Op::Unlink { parent: ROOT, name: name("folder"), what: Unlink::EmptyFolder };
     assert_eq!(device.run(removal).expect_err("not empty").kind(), Kind::NotEmpty);
+}
+
+/// Two devices write one file, the second one with this policy and mtime; the names and the file's content then, and all its
+/// contents.
+fn after_both_write(policy: Policy, mtime: i64) -> (Vec<String>, u64, BTreeSet<u64>) {
+    let server = Server::new();
+    let (one, mut two) = (Device::new(&server), Device::new(&server));
+    two.policy = policy;
+    let file = one.make(ROOT, "file", Some(0)).expect("made");
+    one.settle();
+    assert_eq!(two.look(ROOT, "file"), file);
+    one.write_at(file, 1, 5).expect("written");
+    two.write_at(file, 2, mtime).expect("written");
+    for device in [&one, &two, &one] {
+        device.settle();
+    }
+    assert_eq!(tree(&one.mirror), tree(&server.catalog));
+    assert_eq!(tree(&two.mirror), tree(&server.catalog));
+    let versions = server.catalog.versions(file).expect("versions");
+    let now = server.catalog.node(file).expect("there").size_bytes();
+    let contents = versions.iter().map(|old| old.node.size_bytes()).chain([now]).collect();
+    (names(&server.catalog), now, contents)
+}
+
+#[test]
+fn a_policy_says_which_content_a_file_gets_and_the_other_is_a_version() {
+    for (policy, mtime, wins) in [
+        (Policy::KeepLocal, 1, 3),
+        (Policy::KeepServer, 9, 2),
+        (Policy::KeepNewest, 9, 3),
+        (Policy::KeepNewest, 1, 2),
+    ] {
+        let (names, now, contents) = after_both_write(policy, mtime);
+        assert_eq!((names, now), (vec!["/file".to_owned()], wins), "{policy:?}");
+        assert_eq!(contents, BTreeSet::from([1, 2, 3]), "{policy:?}");
+    }
+    let (names, now, _) = after_both_write(Policy::KeepBoth, 9);
+    assert_eq!((names, now), (vec!["/file".to_owned(), "/file (conflict)".to_owned()], 2));
+}
+
+#[test]
+fn a_conflict_is_noted_as_long_as_both_sides_are_there() {
+    let server = Server::new();
+    let (one, two) = (Device::new(&server), Device::new(&server));
+    let file = one.make(ROOT, "file", Some(0)).expect("made");
+    one.settle();
+    assert_eq!(two.look(ROOT, "file"), file);
+    one.write(file, 1).expect("written");
+    one.settle();
+    two.write(file, 2).expect("written");
+    let told = two.mirror.take(0, 9).expect("entries");
+    two.write_at(file, 3, 7).expect("written");
+    assert_eq!(told.len(), 1, "the second content is an entry of its own");
+    assert!(two.push(1), "the first is refused");
+    let [conflict] = two.mirror.conflicts().expect("notes")[..] else { panic!("one conflict") };
+    assert_eq!((conflict.theirs, conflict.over), (file, Over::Content));
+    // The copy has at once what was written last.
+    let copy = two.mirror.node(conflict.ours).expect("a copy");
+    assert_eq!((copy.size_bytes(), copy.mtime), (4, Timestamp(7)));
+    two.settle();
+    assert_eq!(two.mirror.conflicts().expect("notes"), [conflict]);
+    assert_eq!(two.contents(), BTreeSet::from([2, 4]));
+    two.remove(ROOT, "file (conflict)").expect("removed");
+    assert_eq!(two.mirror.conflicts().expect("notes"), []);
+}
+
+#[test]
+fn equal_files_of_one_name_are_one() {
+    let server = Server::new();
+    let (one, two) = (Device::new(&server), Device::new(&server));
+    for device in [&one, &two] {
+        let folder = device.make(ROOT, "clone", None).expect("made");
+        device.make(folder, "same", Some(1)).expect("made");
+        device.make(folder, "other", Some(if std::ptr::eq(device, &one) { 2 } else { 3 })).expect("made");
+    }
+    for device in [&one, &two, &one] {
+        device.settle();
+    }
+    let expected = ["/clone", "/clone/other", "/clone/other (conflict)", "/clone/same"];
+    assert_eq!(names(&server.catalog), expected);
+    assert_eq!(tree(&one.mirror), tree(&server.catalog));
+    assert_eq!(tree(&two.mirror), tree(&server.catalog));
+}
+
+#[test]
+fn what_waits_holds_up_nothing_else() {
+    let server = Server::new();
+    let device = Device::new(&server);
+    let locked = device.make(ROOT, "locked", Some(1)).expect("made");
+    device.settle();
+    device.write(locked, 2).expect("written");
+    device.make(ROOT, "new", Some(3)).expect("made");
+    device.rename((ROOT, "locked"), (ROOT, "renamed")).expect("renamed");
+    device.push_past(9, Some(0));
+    assert_eq!(names(&server.catalog), ["/locked", "/new"]);
+    assert_eq!(device.mirror.queue_len().expect("a length").len, 2);
+    assert_eq!(names(&device.mirror), ["/new", "/renamed"]);
+    device.settle();
+    assert_eq!(names(&server.catalog), ["/new", "/renamed"]);
+    assert_eq!(tree(&device.mirror), tree(&server.catalog));
 }

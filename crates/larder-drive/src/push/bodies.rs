@@ -1,0 +1,114 @@
+//! The chunks of entries that a server lacks.
+
+use crate::Drive;
+use bytes::Bytes;
+use larder_core::{ChunkId, Error, Head, Kind, Manifest, Result};
+use larder_store::catalog::{Queued, Step};
+use larder_store::origin::{ASKED_MAX, Origin, SENT_MAX_BYTES};
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// Sends chunks.
+pub(super) struct Bodies {
+    pub(super) drive: Arc<Drive>,
+    pub(super) origin: Arc<dyn Origin>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    ended: bool,
+    sent_bytes: u64,
+}
+
+impl Bodies {
+    pub(super) fn new(drive: Arc<Drive>, origin: Arc<dyn Origin>) -> Self {
+        Self { drive, origin, state: Mutex::default() }
+    }
+
+    /// Bytes sent so far.
+    pub(super) fn sent_bytes(&self) -> u64 {
+        self.state.lock().sent_bytes
+    }
+
+    /// Nothing more is sent.
+    pub(super) fn end(&self) {
+        self.state.lock().ended = true;
+    }
+
+    /// Sends those chunks of the entries' contents that the server lacks.
+    ///
+    /// # Errors
+    /// `Corrupt` for one that is not here either; those of the server.
+    pub(super) fn send_lacking(&self, entries: &[Queued]) -> Result<()> {
+        let mut asked: Vec<ChunkId> = Vec::new();
+        for head in entries.iter().flat_map(|entry| &entry.steps).filter_map(Step::head) {
+            self.add_chunks(head, &mut asked)?;
+            if asked.len() >= ASKED_MAX {
+                self.send_missing(&mut asked)?;
+            }
+        }
+        self.send_missing(&mut asked)
+    }
+
+    /// Adds the chunks and pages of a content. A page that is not here was not made here: the server has it, and all below.
+    fn add_chunks(&self, head: &Head, asked: &mut Vec<ChunkId>) -> Result<()> {
+        let mut pages = Vec::new();
+        let manifest = Manifest::load(head, |id| {
+            pages.push(*id);
+            self.drive.chunks().get(id)
+        });
+        match manifest {
+            Ok(manifest) => asked.extend(manifest.extents().iter().map(|e| e.id).filter(|id| !id.is_hole())),
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        asked.extend(pages);
+        Ok(())
+    }
+
+    fn send_missing(&self, ids: &mut Vec<ChunkId>) -> Result<()> {
+        ids.sort_unstable();
+        ids.dedup();
+        for ids in ids.chunks(ASKED_MAX) {
+            let missing = self.origin.missing(ids)?;
+            self.send(&missing)?;
+        }
+        ids.clear();
+        Ok(())
+    }
+
+    /// Sends chunks, several in one request.
+    ///
+    /// # Errors
+    /// As [`Bodies::send_lacking`].
+    pub(super) fn send(&self, ids: &[ChunkId]) -> Result<()> {
+        let (mut bodies, mut bytes): (Vec<Bytes>, usize) = (Vec::new(), 0);
+        for id in ids {
+            let body = self.drive.chunks().get(id).map_err(|error| match error.kind() {
+                Kind::NotFound => Error::corrupt(format!("chunk {id} is neither here nor at the server")),
+                _ => error,
+            })?;
+            if bytes + body.len() > SENT_MAX_BYTES {
+                self.send_some(&mut bodies, &mut bytes)?;
+            }
+            bytes += body.len();
+            bodies.push(body);
+        }
+        self.send_some(&mut bodies, &mut bytes)
+    }
+
+    fn send_some(&self, bodies: &mut Vec<Bytes>, bytes: &mut usize) -> Result<()> {
+        if bodies.is_empty() {
+            return Ok(());
+        }
+        if self.state.lock().ended {
+            return Err(Error::unavailable("this mount is about to end"));
+        }
+        self.origin.send(bodies)?;
+        self.state.lock().sent_bytes += *bytes as u64;
+        bodies.clear();
+        *bytes = 0;
+        Ok(())
+    }
+}

@@ -1,0 +1,220 @@
+//! Telling a server what was changed on this device: first the chunks that it lacks, then the entries of the queue, in their
+//! order. What it refuses is resolved so that nothing that was written is lost.
+
+mod bodies;
+mod held;
+mod telling;
+
+use crate::{Actor, Drive};
+use bodies::Bodies;
+use held::Held;
+use larder_core::{Error, Result, Timestamp};
+use larder_store::catalog::QueueState;
+use larder_store::origin::{Mirror, Origin, Policy};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use telling::{Next, Refusals, Telling};
+
+/// A change waits so long for others that say it in fewer words.
+const GATHER: Duration = Duration::from_millis(100);
+/// The first pause after a failure; each further one is twice as long.
+const PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(15);
+
+/// Writes what tells a copy from the server's file, at a time: "conflict from laptop, 2026-11-21".
+pub type Label = Box<dyn Fn(Timestamp) -> String + Send + Sync>;
+
+/// What is not told yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PushStatus {
+    /// Changes.
+    pub entries: u64,
+    /// Why they wait, where they do.
+    pub trouble: Option<String>,
+    /// Bytes of content sent since the start.
+    pub sent_bytes: u64,
+    /// Changes that the server refused since the start, and that were resolved.
+    pub resolved: u64,
+}
+
+/// Tells a server of changes until it is ended.
+pub struct Pusher {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// How conflicts end.
+pub struct Conflicts {
+    /// What tells a copy from the server's file.
+    pub label: Label,
+    /// Which content a file gets that both sides changed.
+    pub policy: Policy,
+}
+
+struct Shared {
+    telling: Telling,
+    state: Mutex<State>,
+    rung: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    ended: bool,
+    /// Something was queued since the queue was looked at.
+    rung: bool,
+    status: PushStatus,
+}
+
+impl Pusher {
+    /// Tells `origin` of what `drive`, which is over `mirror`, queues; what the server says of it, `actor` commits.
+    ///
+    /// # Errors
+    /// Those of starting a thread.
+    pub fn start(
+        drive: Arc<Drive>,
+        mirror: Arc<Mirror>,
+        origin: Arc<dyn Origin>,
+        actor: Actor,
+        conflicts: Conflicts,
+    ) -> Result<Self> {
+        let (state, rung) = (Mutex::new(State { rung: true, ..State::default() }), Condvar::new());
+        let bodies = Bodies::new(drive, origin);
+        let telling = Telling { bodies, mirror, actor, conflicts, resolved: AtomicU64::new(0) };
+        let shared = Arc::new(Shared { telling, state, rung });
+        let ringing = Arc::downgrade(&shared);
+        shared.telling.mirror.ring(Box::new(move || {
+            if let Some(shared) = ringing.upgrade() {
+                shared.state.lock().rung = true;
+                shared.rung.notify_all();
+            }
+        }));
+        let pushing = shared.clone();
+        let started = std::thread::Builder::new().name("larder-push".into()).spawn(move || pushing.run());
+        let thread = Mutex::new(Some(started.map_err(|e| Error::io("starting a thread", e))?));
+        Ok(Self { shared, thread })
+    }
+
+    /// Says what is not told yet.
+    ///
+    /// # Errors
+    /// Those of the index.
+    pub fn status(&self) -> Result<PushStatus> {
+        let QueueState { len: entries, .. } = self.shared.telling.mirror.queue_len()?;
+        let telling = &self.shared.telling;
+        let (sent_bytes, resolved) = (telling.bodies.sent_bytes(), telling.resolved.load(Ordering::Relaxed));
+        Ok(PushStatus { entries, sent_bytes, resolved, ..self.shared.state.lock().status.clone() })
+    }
+
+    /// Waits until everything is told, at most for `limit`; says whether it is.
+    ///
+    /// # Errors
+    /// Those of the index.
+    pub fn wait(&self, limit: Duration) -> Result<bool> {
+        let deadline = std::time::Instant::now() + limit;
+        loop {
+            // Before the look: what is told behind it rings.
+            let mut state = self.shared.state.lock();
+            if self.shared.telling.mirror.queue_len()?.len == 0 {
+                return Ok(true);
+            }
+            if state.ended || self.shared.rung.wait_until(&mut state, deadline).timed_out() {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Ends it, and every call to the server.
+    pub fn end(&self) {
+        self.shared.state.lock().ended = true;
+        self.shared.rung.notify_all();
+        self.shared.telling.bodies.end();
+        self.shared.telling.bodies.origin.end();
+        if let Some(thread) = self.thread.lock().take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Pusher {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        let (mut pause, mut refusals, mut held) = (PAUSE, Refusals::default(), Held::default());
+        while !self.is_over() {
+            match self.telling.step(&mut refusals, &mut held) {
+                Ok(Next::More) => {
+                    pause = PAUSE;
+                    if held.is_empty() {
+                        self.state.lock().status.trouble = None;
+                    }
+                    self.rung.notify_all();
+                }
+                Ok(Next::Around) => {}
+                Ok(Next::Idle) => self.await_work(),
+                Ok(Next::Held) => {
+                    if let Some(why) = held.why() {
+                        self.note(why);
+                    }
+                    if !self.await_change(pause) {
+                        held.let_go();
+                        pause = (pause * 2).min(PAUSE_MAX);
+                    }
+                }
+                Err(error) => {
+                    self.note(&error);
+                    self.rest(pause);
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.state.lock().ended
+    }
+
+    /// Waits until something is queued, and a moment longer.
+    fn await_work(&self) {
+        let mut state = self.state.lock();
+        self.rung.wait_while(&mut state, |state| !state.rung && !state.ended);
+        self.gather(&mut state);
+    }
+
+    /// Waits until something more is queued, at most for `pause`; says whether something was.
+    fn await_change(&self, pause: Duration) -> bool {
+        let mut state = self.state.lock();
+        self.rung.wait_while_for(&mut state, |state| !state.rung && !state.ended, pause);
+        let is_rung = state.rung;
+        if is_rung {
+            self.gather(&mut state);
+        }
+        is_rung
+    }
+
+    fn gather(&self, state: &mut MutexGuard<'_, State>) {
+        state.rung = false;
+        self.rung.wait_while_for(state, |state| !state.ended, GATHER);
+    }
+
+    fn rest(&self, pause: Duration) {
+        let mut state = self.state.lock();
+        self.rung.wait_while_for(&mut state, |state| !state.ended, pause);
+    }
+
+    fn note(&self, error: &Error) {
+        let mut state = self.state.lock();
+        let trouble = error.to_string();
+        if !state.ended && state.status.trouble.as_ref() != Some(&trouble) {
+            tracing::warn!(%error, "changes made here wait to be told");
+            state.status.trouble = Some(trouble);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Telling a server of entries: which come next, and what becomes of those that it refuses.
+
+use super::Conflicts;
+use super::bodies::Bodies;
+use super::held::Held;
+use crate::{Actor, Drive};
+use larder_core::{Error, Kind, Result};
+use larder_store::catalog::{Queued, Step, Waiting};
+use larder_store::origin::{Mirror, PUSHED_MAX, Refused, Resolving};
+use larder_store::{Durability, Op};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Content that entries told at once bring, unless one alone brings more.
+const BATCH_BYTES: u64 = 64 << 20;
+/// How often an entry is told again where nothing shows why it is refused.
+const TRIES: u32 = 3;
+/// How often one entry may be refused before it waits like any failure.
+const REFUSALS_MAX: u32 = 4096;
+/// Entries behind one that waits that are looked at for some that need not.
+const AHEAD_MAX: usize = 64 * PUSHED_MAX;
+
+/// What is to be done next.
+pub(super) enum Next {
+    /// There may be more to tell.
+    More,
+    /// Something is held since, and there may be more.
+    Around,
+    /// Nothing is queued.
+    Idle,
+    /// What is queued waits for what is held.
+    Held,
+}
+
+/// How often the first entry of the queue was refused.
+#[derive(Default)]
+pub(super) struct Refusals {
+    number: u64,
+    count: u32,
+    /// Without anything that shows why.
+    unresolved: u32,
+}
+
+/// Tells a server of what is queued.
+pub(super) struct Telling {
+    pub(super) bodies: Bodies,
+    pub(super) mirror: Arc<Mirror>,
+    pub(super) actor: Actor,
+    pub(super) conflicts: Conflicts,
+    /// Refusals that were resolved.
+    pub(super) resolved: AtomicU64,
+}
+
+impl Telling {
+    fn drive(&self) -> &Drive {
+        &self.bodies.drive
+    }
+
+    fn commit(&self, ops: Vec<Op>) -> Result<()> {
+        self.drive().commit(&self.actor, Vec::new(), ops, Durability::Process).map(drop)
+    }
+
+    /// Tells the server of the first entries that need not wait.
+    pub(super) fn step(&self, refusals: &mut Refusals, held: &mut Held) -> Result<Next> {
+        let entries = self.batch(held)?;
+        if entries.is_empty() {
+            if !held.is_empty() {
+                return Ok(Next::Held);
+            }
+            if self.mirror.queue_len()?.in_doubt {
+                self.mirror.compare(|ops| self.commit(ops))?;
+            }
+            return Ok(Next::Idle);
+        }
+        if let Err(error) = self.bodies.send_lacking(&entries) {
+            return self.hold_spoilt(&entries, error, held);
+        }
+        let answer = self.mirror.push(&entries, |ops| self.commit(ops))?;
+        let Some((why, news)) = answer.refused else { return Ok(Next::More) };
+        let entry = &entries[answer.done];
+        if refusals.number != entry.number {
+            *refusals = Refusals { number: entry.number, ..Refusals::default() };
+        }
+        match why {
+            // By itself it may be taken.
+            Refused::Failed(error) if is_temporary(error.kind()) && answer.done > 0 => {
+                tracing::debug!(%error, "the rest is told by itself");
+            }
+            Refused::Failed(error) if is_general(error.kind()) => return Err(error),
+            Refused::Failed(error) if is_temporary(error.kind()) || refusals.count >= REFUSALS_MAX => {
+                held.hold(entry, self.named(entry, &error));
+                return Ok(Next::Around);
+            }
+            Refused::Lacks(ids) => {
+                refusals.count += 1;
+                if refusals.count >= REFUSALS_MAX {
+                    return Err(Error::unavailable("the server loses what it is sent"));
+                }
+                if let Err(error) = self.bodies.send(&ids) {
+                    return self.hold_spoilt(std::slice::from_ref(entry), error, held);
+                }
+            }
+            Refused::Failed(error) => {
+                refusals.count += 1;
+                let is_last = refusals.unresolved >= TRIES;
+                let at = self.drive().now();
+                let label = (self.conflicts.label)(at);
+                let how = Resolving { label: &label, policy: self.conflicts.policy, is_last, at };
+                let Some(instead) = self.mirror.resolve(entry, &error, &news, &how)? else {
+                    refusals.unresolved += 1;
+                    return Err(error);
+                };
+                tracing::info!(%error, ?instead, "somebody else was first");
+                self.mirror.restate(instead, news, |ops| self.commit(ops))?;
+                self.resolved.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Ok(Next::More)
+    }
+
+    /// Holds those of `entries` whose content is not here as it was; `error` where that is none of them.
+    fn hold_spoilt(&self, entries: &[Queued], error: Error, held: &mut Held) -> Result<Next> {
+        if error.kind() != Kind::Corrupt {
+            return Err(error);
+        }
+        let before = held.len();
+        for entry in entries {
+            match self.bodies.send_lacking(std::slice::from_ref(entry)) {
+                Err(error) if error.kind() == Kind::Corrupt => held.hold(entry, self.named(entry, &error)),
+                outcome => outcome?,
+            }
+        }
+        if held.len() > before { Ok(Next::Around) } else { Err(error) }
+    }
+
+    /// An error about an entry, with the name of what it is about.
+    fn named(&self, entry: &Queued, error: &Error) -> Error {
+        let nodes = entry.steps.iter().flat_map(|step| match step.touches() {
+            touched if touched.names.is_empty() => touched.nodes,
+            touched => touched.names.into_iter().map(|spot| spot.0).collect(),
+        });
+        let name = entry.steps.iter().find_map(|step| step.touches().names.pop()).map(|spot| spot.1);
+        let path = nodes.into_iter().find_map(|node| self.drive().path_of(node).ok());
+        let what = match (path, name) {
+            (Some(path), Some(name)) if path.is_root() => format!("/{name}: {error}"),
+            (Some(path), Some(name)) => format!("{path}/{name}: {error}"),
+            (Some(path), None) => format!("{path}: {error}"),
+            (None, _) => error.to_string(),
+        };
+        Error::new(error.kind(), what)
+    }
+
+    /// The first entries that need not wait, as many as are told at once.
+    fn batch(&self, held: &Held) -> Result<Vec<Queued>> {
+        let (mut entries, mut waiting) = (Vec::new(), Waiting::default());
+        let (mut number, mut seen) = (0, 0);
+        while entries.is_empty() && seen < AHEAD_MAX && !held.is_full() {
+            let page = self.mirror.take(number, PUSHED_MAX)?;
+            let Some(last) = page.last() else { break };
+            (number, seen) = (last.number + 1, seen + page.len());
+            entries = held.free(page, &mut waiting);
+        }
+        let mut bytes = 0;
+        let fits = |entry: &Queued| {
+            let heads = entry.steps.iter().filter_map(Step::head);
+            let is_first = bytes == 0;
+            bytes += heads.map(|head| head.allocated_bytes).sum::<u64>();
+            is_first || bytes <= BATCH_BYTES
+        };
+        let len = entries.iter().map(fits).take_while(|fits| *fits).count();
+        entries.truncate(len);
+        Ok(entries)
+    }
+}
+
+/// What concerns every entry alike.
+fn is_general(kind: Kind) -> bool {
+    matches!(kind, Kind::NoSpace | Kind::Denied)
+}
+
+/// What passes, or what somebody has to do something about.
+fn is_temporary(kind: Kind) -> bool {
+    matches!(kind, Kind::Unavailable | Kind::NoSpace | Kind::Denied | Kind::Corrupt | Kind::Unsupported)
+}
