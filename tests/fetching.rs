@@ -56,18 +56,6 @@ fn half_way(world: &World, bytes: u64) -> (Vec<u8>, Server) {
     (big, device)
 }
 
-/// The bytes that went to the device by the time when no more of those come that are on their way.
-fn settled(world: &World) -> u64 {
-    let (_sender, never) = mpsc::channel::<()>();
-    loop {
-        let before = world.proxy.moved();
-        let _ = never.recv_timeout(Duration::from_millis(100));
-        if world.proxy.moved() == before {
-            return before;
-        }
-    }
-}
-
 /// Reads `name`, which is all here: nothing of it moves.
 #[track_caller]
 fn is_here(world: &World, name: &str, bytes: &[u8]) {
@@ -85,7 +73,7 @@ fn nothing_moves_while_a_fetch_is_paused() {
     assert_eq!(tell(&world, &["pause"], "big")["files"], 1);
     assert!(soon(|| world.proxy.closed() > closed), "what is under way is cut off");
     world.proxy.hold_at(None);
-    let before = settled(&world);
+    let before = world.settled();
     let (_sender, never) = mpsc::channel::<()>();
     let _ = never.recv_timeout(Duration::from_secs(3));
     let moved = world.proxy.moved() - before;
@@ -114,7 +102,7 @@ fn cancelled_fetch_keeps_what_came_and_the_next_moves_the_rest() {
     let (big, device) = half_way(&world, 64 * MIB);
     assert_eq!(tell(&world, &["cancel"], "big")["files"], 1);
     world.proxy.hold_at(None);
-    let before = settled(&world);
+    let before = world.settled();
     assert_eq!(state(&world, "big"), "cancelled");
     let again = tell(&world, &["fetch"], "big");
     let rest = again["missing_bytes"].as_u64().expect("a number");
@@ -138,7 +126,7 @@ fn what_was_asked_for_survives_the_death_of_the_device() {
     world.device.run(&["pause", "--up"], 30).ok();
     device.kill();
     world.proxy.hold_at(None);
-    let before = settled(&world);
+    let before = world.settled();
     let device = world.mount();
     await_state(&world, "big", "done");
     let moved = world.proxy.moved() - before;

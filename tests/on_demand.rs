@@ -4,6 +4,9 @@
 #![cfg(target_os = "linux")]
 
 mod support;
+mod on_demand {
+    pub mod toolchain;
+}
 
 use rustix::io::Errno;
 use std::fs::{self, File};

@@ -4,6 +4,7 @@
 
 pub mod http;
 pub mod mount;
+pub mod namespace;
 pub mod process;
 pub mod proxy;
 pub mod random;
@@ -58,8 +59,22 @@ pub fn found(program: &str) -> Option<PathBuf> {
 
 /// Says whether `done` becomes true within ten seconds, for what nobody is told of.
 pub fn soon(done: impl Fn() -> bool) -> bool {
-    let pause = || std::sync::mpsc::channel::<()>().1.recv_timeout(Duration::from_millis(5)).is_ok();
-    (0..2000).any(|_| done() || pause())
+    within(Duration::from_secs(10), done)
+}
+
+/// Says whether `done` becomes true within `limit`.
+pub fn within(limit: Duration, done: impl Fn() -> bool) -> bool {
+    let (_sender, never) = std::sync::mpsc::channel::<()>();
+    let started = std::time::Instant::now();
+    loop {
+        if done() {
+            return true;
+        }
+        if started.elapsed() > limit {
+            return false;
+        }
+        let _ = never.recv_timeout(Duration::from_millis(5));
+    }
 }
 
 /// Says whether the test runs as root.

@@ -23,6 +23,7 @@ struct Shared {
     target: Mutex<Option<SocketAddr>>,
     open: Mutex<Vec<TcpStream>>,
     moved: AtomicU64,
+    sent: AtomicU64,
     requests: AtomicU64,
     closed: AtomicU64,
     /// No more than so many bytes go to devices; nothing says that all may.
@@ -65,6 +66,11 @@ impl Proxy {
     /// Bytes that went from the server to devices so far.
     pub fn moved(&self) -> u64 {
         self.shared.moved.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that went from devices to the server so far.
+    pub fn sent(&self) -> u64 {
+        self.shared.sent.load(Ordering::Relaxed)
     }
 
     /// Requests of devices so far.
@@ -125,6 +131,8 @@ impl Shared {
                 if len > LONG && self.spoils.load(Ordering::Relaxed) {
                     buffer[len / 2] ^= 1;
                 }
+            } else {
+                self.sent.fetch_add(len as u64, Ordering::Relaxed);
             }
             if to.write_all(&buffer[..len]).is_err() {
                 break;

@@ -8,11 +8,15 @@ use std::cell::RefCell;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// A mebibyte.
 pub const MIB: u64 = 1 << 20;
-/// All of a test takes no longer.
-const LIMIT_S: u64 = 200;
+/// All of a long story takes no longer.
+const STORY_LIMIT_S: u64 = 900;
+/// What is on its way moves again within this.
+const SETTLED: Duration = Duration::from_millis(100);
 /// How long reads wait in these tests, in seconds.
 const DEADLINE_S: &str = "5";
 
@@ -36,14 +40,24 @@ impl World {
 
     /// As [`World::new`], with more arguments for `larder mount`.
     pub fn with(arguments: &[&str]) -> Option<World> {
+        Self::of(Place::new, arguments)
+    }
+
+    /// A server that mounts its drive too, in a network of its own where that is allowed, and a device.
+    pub fn apart() -> Option<World> {
+        Self::of(|| Place::new().mounted(STORY_LIMIT_S).apart(), &[])
+    }
+
+    fn of(home: impl FnOnce() -> Place, arguments: &[&str]) -> Option<World> {
         if let Some(why) = lacking(true, &[]) {
             skip(&why);
             return None;
         }
-        let home = Place::new();
+        let home = home();
         let server = home.start();
         let proxy = Proxy::start(server.address());
-        let device = Place::new().mounted(LIMIT_S).with(&["--reader-deadline", DEADLINE_S]).with(arguments);
+        let device =
+            Place::new().mounted(STORY_LIMIT_S).with(&["--reader-deadline", DEADLINE_S]).with(arguments);
         device.log_in(proxy.address());
         let random = RefCell::new(Random::seeded());
         Some(World { device, home, server: Some(server), proxy, random })
@@ -82,6 +96,18 @@ impl World {
         let server = self.home.start();
         self.proxy.lead_to(Some(server.address()));
         self.server = Some(server);
+    }
+
+    /// The bytes that went to the device by the time when no more of those come that are on their way.
+    pub fn settled(&self) -> u64 {
+        let (_sender, never) = mpsc::channel::<()>();
+        loop {
+            let before = self.proxy.moved();
+            let _ = never.recv_timeout(SETTLED);
+            if self.proxy.moved() == before {
+                return before;
+            }
+        }
     }
 
     /// A path in the mount.

@@ -1,6 +1,7 @@
 //! A running Larder: the program itself, as users start it.
 
 use super::http::Client;
+use super::namespace::Namespace;
 use super::process::{self, Finished, reaped, signal};
 use super::watchdog::Watchdog;
 use std::fs::OpenOptions;
@@ -81,6 +82,7 @@ pub struct Place {
     folder: PathBuf,
     watchdog: Option<Watchdog>,
     arguments: Vec<String>,
+    namespace: Option<Namespace>,
     variables: Vec<(&'static str, &'static str)>,
     _removed_last: tempfile::TempDir,
 }
@@ -95,6 +97,7 @@ impl Place {
             folder: folder.path().to_path_buf(),
             watchdog: None,
             arguments: Vec::new(),
+            namespace: None,
             variables: Vec::new(),
             _removed_last: folder,
         }
@@ -109,6 +112,12 @@ impl Place {
     /// Sets a variable of the environment for all commands.
     pub fn with_variable(mut self, name: &'static str, value: &'static str) -> Place {
         self.variables.push((name, value));
+        self
+    }
+
+    /// Gives servers a network of their own, where this user may make one.
+    pub fn apart(mut self) -> Place {
+        self.namespace = Namespace::new();
         self
     }
 
@@ -227,7 +236,12 @@ impl Place {
             }
             None => self.command(&["serve"]),
         };
-        self.spawn_as(command.args(["--listen", "127.0.0.1:0"]).args(&self.arguments))
+        let Some(namespace) = &self.namespace else {
+            return self.spawn_as(command.args(["--listen", "127.0.0.1:0"]).args(&self.arguments));
+        };
+        let listen = format!("{}:0", namespace.address());
+        command.args(["--listen", &listen, "--insecure-http"]).args(&self.arguments);
+        self.spawn_as(&mut namespace.enter(&command))
     }
 
     fn spawn_as(&self, command: &mut Command) -> Server {
