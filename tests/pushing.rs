@@ -5,6 +5,7 @@
 mod support;
 mod pushing {
     pub mod conflicts;
+    pub mod restored;
     pub mod world;
 }
 

@@ -100,7 +100,10 @@ impl Place {
         let server = Server::load(&self.server)?;
         let origin: Arc<dyn Origin> = Arc::new(server.origin(&self.project)?);
         let now = || Clock::system().now();
-        let mirror = Arc::new(Mirror::open(parts.catalog.clone(), origin.clone(), now)?);
+        let mut run = [0; 8];
+        (parts.random)(&mut run);
+        let run = u64::from_be_bytes(run);
+        let mirror = Arc::new(Mirror::open(parts.catalog.clone(), origin.clone(), now, run)?);
         let parts = Parts { catalog: mirror.clone(), ..parts };
         let (catalog, clock) = (parts.catalog.clone(), parts.clock.clone());
         let for_fetch = Parts { chunks: fetched, catalog, clock, random: parts.random };

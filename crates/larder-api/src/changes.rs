@@ -21,20 +21,22 @@ const LIMIT_MAX: usize = 4096;
 /// Tells what changed behind a cursor.
 pub(crate) async fn changes(service: Arc<Service>, query: &Query<'_>) -> Result<Response<Body>, Failure> {
     let (after, limit) = (query.after_cursor()?, query.limit(USUAL, LIMIT_MAX)?);
-    let drive = service.drive.clone();
-    service.gate.call(move || Ok(answer::json(StatusCode::OK, &told(&drive, &after, limit)?))).await
+    let asked = service.clone();
+    service.gate.call(move || Ok(answer::json(StatusCode::OK, &told(&asked, &after, limit)?))).await
 }
 
 /// Fewer than `limit` entries of the feed where their nodes take too long an answer.
-fn told(drive: &Drive, after: &Cursor, mut limit: usize) -> Result<WireChanges, Failure> {
+fn told(service: &Service, after: &Cursor, mut limit: usize) -> Result<WireChanges, Failure> {
+    let (drive, epochs) = (&service.drive, &service.epochs);
+    let after = epochs.read(after).map_err(void)?;
     loop {
-        let (changes, cursor) = drive.catalog().changes(after, limit).map_err(void)?;
+        let (changes, cursor) = drive.catalog().changes(&after, limit).map_err(void)?;
         let more = changes.len() >= limit;
         // One entry is told in any case, so that whoever reads gets on.
         let room = if limit == 1 { usize::MAX } else { ANSWER_BYTES };
         limit = changes.len().min(limit).div_ceil(2).max(1);
         if let Some(changes) = now(drive, merged(changes), room)? {
-            return Ok(WireChanges { changes, cursor: cursor_text(&cursor), more });
+            return Ok(WireChanges { changes, cursor: cursor_text(&epochs.told(&cursor)), more });
         }
     }
 }

@@ -14,6 +14,7 @@ mod contents;
 mod describe;
 pub mod devices;
 mod enrolment;
+mod epochs;
 mod failure;
 mod frames;
 mod gate;
@@ -29,6 +30,7 @@ pub use caller::{Caller, Proof, Refusal, Role};
 
 use bytes::Bytes;
 use caller::Takes;
+use epochs::Epochs;
 use failure::Failure;
 use gate::Gate;
 use holdings::Holdings;
@@ -88,13 +90,18 @@ pub(crate) struct Service {
     gate: Gate,
     holdings: Holdings,
     news: News,
+    epochs: Epochs,
 }
 
 impl Api {
     /// Serves `drive` as `settings` say.
-    pub fn new(drive: Arc<Drive>, settings: Settings) -> Self {
+    ///
+    /// # Errors
+    /// Those of noting that this begins.
+    pub fn new(drive: Arc<Drive>, settings: Settings) -> larder_core::Result<Self> {
         let (gate, news) = (Gate::new(settings.jobs), News::of(&drive));
-        Self(Arc::new(Service { drive, settings, gate, holdings: Holdings::default(), news }))
+        let epochs = Epochs::begin(&drive, settings.random)?;
+        Ok(Self(Arc::new(Service { drive, settings, gate, holdings: Holdings::default(), news, epochs })))
     }
 
     /// Answers a request below `/api/` of `who`; must run on a tokio runtime.

@@ -93,18 +93,21 @@ pub(crate) async fn stream(
     caller: Caller,
     query: &Query<'_>,
 ) -> Result<Response<Body>, Failure> {
-    let sent = query.after_cursor()?;
+    let invalid = || Failure::invalid("after", "no cursor");
+    let sent = match service.epochs.read(&query.after_cursor()?) {
+        Ok(sent) => Some(sent),
+        // The device hears why when it asks for the changes.
+        Err(error) if error.kind() == Kind::Conflict => None,
+        Err(_) => return Err(invalid()),
+    };
     let place = service.news.places.take(&caller.user, service.settings.streams).ok_or_else(|| {
         let what = format!("{} has {} streams open", caller.user, service.settings.streams);
         Failure::new(StatusCode::TOO_MANY_REQUESTS, Kind::Unavailable, what)
             .header(header::RETRY_AFTER, RETRY_AFTER_S.into())
     })?;
     let (drive, after) = (service.drive.clone(), sent.clone());
-    let looked = service.gate.call(move || ahead(&drive, &after)).await;
-    looked.map_err(|error| match error.kind() {
-        Kind::Invalid => Failure::invalid("after", "no cursor"),
-        _ => error.into(),
-    })?;
+    let looked = service.gate.call(move || ahead(&drive, after.as_ref())).await;
+    looked.map_err(|error| if error.kind() == Kind::Invalid { invalid() } else { error.into() })?;
     let now = Instant::now();
     let listener = Listener {
         told: service.news.told.subscribe(),
@@ -134,8 +137,8 @@ struct Listener {
     told: watch::Receiver<u64>,
     ended: watch::Receiver<bool>,
     device: Option<Device>,
-    /// The cursor that was told last.
-    sent: Cursor,
+    /// The cursor that was told last; nothing before the first where the device came with one of changes that are lost.
+    sent: Option<Cursor>,
     /// Something may be behind it.
     due: bool,
     /// No event before this.
@@ -147,7 +150,8 @@ struct Listener {
 
 /// Where the feed is, and whether there are changes behind `after`. Its end moves with every chunk that somebody uploads: to
 /// tell that would send devices round in circles.
-fn ahead(drive: &Drive, after: &Cursor) -> Outcome<(Cursor, bool)> {
+fn ahead(drive: &Drive, after: Option<&Cursor>) -> Outcome<(Cursor, bool)> {
+    let Some(after) = after else { return Ok((drive.catalog().now(), true)) };
     match drive.catalog().changes(after, 1) {
         Ok((changes, next)) if changes.is_empty() => Ok((next, false)),
         Ok(_) => Ok((drive.catalog().now(), true)),
@@ -199,13 +203,14 @@ impl Listener {
         // Before the feed is asked: a commit in between is told once too often, not once too little.
         self.told.borrow_and_update();
         let (drive, sent) = (self.service.drive.clone(), self.sent.clone());
-        let (now, any) = self.service.gate.call(move || ahead(&drive, &sent)).await?;
-        self.sent = now;
+        let (now, any) = self.service.gate.call(move || ahead(&drive, sent.as_ref())).await?;
+        let told = cursor_text(&self.service.epochs.told(&now));
+        self.sent = Some(now);
         if !any {
             return Ok(None);
         }
         self.next = Instant::now() + PAUSE;
-        Ok(Some(format!("event: news\ndata: {}\n\n", cursor_text(&self.sent)).into()))
+        Ok(Some(format!("event: news\ndata: {told}\n\n").into()))
     }
 
     /// Says whether the device was not removed meanwhile.

@@ -11,7 +11,7 @@ use larder_store::wire;
 
 /// The longest query, percent signs and all: a path of some thousand names.
 const QUERY_MAX_BYTES: usize = 32 << 10;
-/// The longest cursor, in base64; the longest that a store of ours makes has 16 letters.
+/// The longest cursor, in base64; the longest of ours has 27 letters.
 const CURSOR_MAX_BYTES: usize = 128;
 
 /// A query; what nobody asks for is passed over.

@@ -4,7 +4,7 @@ use crate::caller::Caller;
 use crate::failure::Failure;
 use crate::{BODY_BYTES, Body, Incoming, Service, answer};
 use http::{Response, StatusCode, request};
-use larder_core::{Error, Kind, NodeId, Result as Outcome};
+use larder_core::{Error, Kind, NodeId, Result as Outcome, Timestamp};
 use larder_drive::{Actor, Door, Drive};
 use larder_store::catalog::Table;
 use larder_store::origin::RANGE_BITS;
@@ -16,6 +16,11 @@ use std::sync::Arc;
 const LAST: &[u8] = b"ranges";
 /// Ids have room for so many; range 0 is the server's own.
 const RANGES: u32 = 1 << (u64::BITS - RANGE_BITS);
+/// A range is not given before so many seconds for each before it are over since [`SINCE_S`]: a server that was brought back from
+/// a backup does not give a range twice that it does not remember. There are 34 years of them.
+const RANGE_S: i64 = 64;
+/// 2026-01-01T00:00:00Z, in seconds of Unix time.
+const SINCE_S: i64 = 1_767_225_600;
 /// How often somebody else may be quicker.
 const TRIES: usize = 256;
 
@@ -47,7 +52,7 @@ fn next(drive: &Drive, caller: &Caller) -> Outcome<u32> {
     let actor = Actor::new(Door::Api, 0, 0, caller.user.as_str());
     for _ in 0..TRIES {
         let before = drive.catalog().record(Table::Settings, LAST)?;
-        let range = last(before.as_deref())? + 1;
+        let range = (last(before.as_deref())? + 1).max(due(drive.now()));
         if range >= RANGES {
             return Err(Error::new(Kind::NoSpace, "every range of ids is given away"));
         }
@@ -61,6 +66,12 @@ fn next(drive: &Drive, caller: &Caller) -> Outcome<u32> {
         }
     }
     Err(Error::unavailable("others are given ranges of ids all the time"))
+}
+
+/// The first range that is not too old at `now`; 0 where the time says nothing.
+fn due(now: Timestamp) -> u32 {
+    let range = (now.0 / 1_000_000_000 - SINCE_S) / RANGE_S;
+    u32::try_from(range).ok().filter(|range| *range < RANGES).unwrap_or(0)
 }
 
 fn last(record: Option<&[u8]>) -> Outcome<u32> {

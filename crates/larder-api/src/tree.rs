@@ -33,10 +33,10 @@ struct Found {
 
 /// Tells what a device starts with.
 pub(crate) async fn project(service: Arc<Service>, role: Role) -> Result<Response<Body>, Failure> {
-    let drive = service.drive.clone();
+    let (drive, asked) = (service.drive.clone(), service.clone());
     let look = move || -> Outcome<Project> {
         // First the cursor: what changes while the rest is read is told again.
-        let cursor = cursor_text(&drive.catalog().now());
+        let cursor = cursor_text(&asked.epochs.told(&drive.catalog().now()));
         let root = describe(&drive, &named(&drive, NodeId::ROOT)?)?;
         Ok(Project { root, role: role.name(), cursor })
     };

@@ -2,6 +2,8 @@
 
 mod support;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http_body_util::BodyExt;
 use larder_core::NodeId;
 use larder_drive::{Clock, Drive, Parts};
@@ -172,8 +174,14 @@ fn a_draft_is_told_once_it_is_published() {
 fn cursors_of_nowhere_mean_a_new_start() {
     let world = World::new();
     let ann = world.device("ann");
-    // 2^63 in little endian: far behind the end.
-    world.get(&ann, "/changes?after=AAAAAAAAAIA").is_problem(409, "conflict");
+    let now = URL_SAFE_NO_PAD.decode(world.cursor(&ann)).expect("base64");
+    let (mut beyond, mut of_another) = (now.clone(), now);
+    // The first byte of the epoch, and the first of the place in it.
+    (beyond[8], of_another[0]) = (beyond[8] ^ 0x80, of_another[0] ^ 0x80);
+    for cursor in [beyond, of_another] {
+        let path = format!("/changes?after={}", URL_SAFE_NO_PAD.encode(cursor));
+        world.get(&ann, &path).is_problem(409, "conflict");
+    }
 }
 
 #[test]
@@ -192,12 +200,12 @@ fn places_in_a_log_are_cursors_and_any_other_bytes_do_no_harm() {
     let (short, answer) = changes(&world, &ann, "", "");
     assert!(short.iter().filter(|change| change.starts_with("1/f")).count() == 20, "{short:?}");
     assert_eq!(answer["cursor"], world.cursor(&ann));
-    let cursor = |position: u64, skip: u32| {
-        use base64::Engine;
-        let bytes = [&position.to_le_bytes()[..], &skip.to_le_bytes()].concat();
-        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
-    };
     let now = world.cursor(&ann);
+    let epoch = URL_SAFE_NO_PAD.decode(&now).expect("base64")[..8].to_vec();
+    let cursor = |position: u64, skip: u32| {
+        let bytes = [&epoch[..], &position.to_be_bytes(), &skip.to_be_bytes()].concat();
+        URL_SAFE_NO_PAD.encode(bytes)
+    };
     world.drive.upload().write(&support::random(3 << 20)).expect("stored");
     world.device("ed");
     assert_ne!(now, world.cursor(&ann), "the log is longer");

@@ -321,6 +321,7 @@ fn touched(catalog: &dyn Catalog, op: &Op) -> Vec<Touched> {
         Op::Undelete { to, .. } | Op::Revive { to, .. } => [member(to.0), None, None, None],
         // What a server told has passed its own locks.
         Op::Adopt { .. } | Op::AdoptName { .. } | Op::AdoptGone { .. } => [None, None, None, None],
+        Op::Distrust { .. } | Op::Begin { .. } => [None, None, None, None],
         Op::Here(op) => return touched(catalog, op),
         Op::Sent { .. } | Op::Answered { .. } | Op::Restate { .. } | Op::Compared => [None, None, None, None],
         Op::Touch { .. } | Op::SetRecord { .. } | Op::PurgeHistory { .. } => [None, None, None, None],

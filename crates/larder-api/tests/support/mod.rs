@@ -126,7 +126,7 @@ impl World {
 
     pub fn over(drive: Arc<Drive>, change: impl FnOnce(Settings) -> Settings) -> World {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        let api = Api::new(drive.clone(), change(Settings::new(noise)));
+        let api = Api::new(drive.clone(), change(Settings::new(noise))).expect("begins");
         let (clock, faults) = (drive.clock().clone(), Faults::default());
         World { api, drive, clock, faults, runtime: runtime.expect("threads") }
     }

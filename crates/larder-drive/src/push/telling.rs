@@ -88,8 +88,7 @@ impl Telling {
             }
             Refused::Failed(error) if is_general(error.kind()) => return Err(error),
             Refused::Failed(error) if is_temporary(error.kind()) || refusals.count >= REFUSALS_MAX => {
-                held.hold(entry, self.named(entry, &error));
-                return Ok(Next::Around);
+                return Ok(self.hold(entry, &error, held));
             }
             Refused::Lacks(ids) => {
                 refusals.count += 1;
@@ -106,9 +105,17 @@ impl Telling {
                 let at = self.drive().now();
                 let label = (self.conflicts.label)(at);
                 let how = Resolving { label: &label, policy: self.conflicts.policy, is_last, at };
-                let Some(instead) = self.mirror.resolve(entry, &error, &news, &how)? else {
-                    refusals.unresolved += 1;
-                    return Err(error);
+                let instead = match self.mirror.resolve(entry, &error, &news, &how) {
+                    Ok(Some(instead)) => instead,
+                    Ok(None) if !is_last => {
+                        refusals.unresolved += 1;
+                        return Err(error);
+                    }
+                    Ok(None) => return Ok(self.hold(entry, &error, held)),
+                    Err(error) if error.kind() == Kind::Unsupported => {
+                        return Ok(self.hold(entry, &error, held));
+                    }
+                    Err(error) => return Err(error),
                 };
                 tracing::info!(%error, ?instead, "somebody else was first");
                 self.mirror.restate(instead, news, |ops| self.commit(ops))?;
@@ -116,6 +123,11 @@ impl Telling {
             }
         }
         Ok(Next::More)
+    }
+
+    fn hold(&self, entry: &Queued, error: &Error, held: &mut Held) -> Next {
+        held.hold(entry, self.named(entry, error));
+        Next::Around
     }
 
     /// Holds those of `entries` whose content is not here as it was; `error` where that is none of them.

@@ -259,6 +259,12 @@ pub enum Op {
         /// Folder and name it comes back as.
         to: Spot,
     },
+    /// Has whatever is told next of a node count as newer than what is kept: a server that was brought back from a backup counts
+    /// from there.
+    Distrust {
+        /// The node; one that is not known, or was changed here, stays as it is.
+        node: NodeId,
+    },
     /// Keeps a node as a server told it, with its times and its version; older than what is kept, it changes nothing. Only a
     /// mirror of a server's catalog does this.
     Adopt {
@@ -281,9 +287,15 @@ pub enum Op {
         /// What it names.
         node: Option<Box<Described>>,
     },
-    /// Carries out a change that was made on this device, and queues it for the server. Only a mirror does this and the four
+    /// Carries out a change that was made on this device, and queues it for the server. Only a mirror does this and the six
     /// below.
     Here(Box<Op>),
+    /// Begins a run of the device: entries that are made from now on are not taken for those of another run, should the
+    /// device's directory be brought back from a backup, with its numbers.
+    Begin {
+        /// A random number.
+        run: u64,
+    },
     /// Notes that entries of the queue below this may have reached the server.
     Sent {
         /// A number of the queue.

@@ -96,7 +96,7 @@ pub struct Deleted {
     pub at: Timestamp,
 }
 
-/// A place in the change feed; opaque, and worth nothing in another store.
+/// A place in the change feed; opaque, worth nothing in another store, and as bytes greater than those before it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor(pub Vec<u8>);
 

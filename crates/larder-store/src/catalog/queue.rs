@@ -1,6 +1,7 @@
 //! What was changed on a device and not told its server yet.
 
 use super::Step;
+use larder_core::OpId;
 use serde::{Deserialize, Serialize};
 
 /// An entry of the queue.
@@ -8,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct Queued {
     /// Its place; later ones have greater numbers.
     pub number: u64,
+    /// By which the server knows whether it has carried it out.
+    pub op_id: OpId,
     /// What the server is told, in one piece.
     pub steps: Vec<Step>,
 }
@@ -19,6 +22,8 @@ pub struct QueueState {
     pub len: u64,
     /// The number that the next one gets.
     pub next: u64,
+    /// The upper half of the ids of entries to come, from [`Op::Begin`](super::Op::Begin).
+    pub run: u64,
     /// Entries below this may have reached the server, and stay as they are.
     pub sent: u64,
     /// What is known is to be compared with the server once the queue is empty: something was refused, or a name was kept

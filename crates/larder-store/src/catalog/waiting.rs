@@ -67,14 +67,14 @@ fn is_move(step: &Step) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use larder_core::{Head, Name};
+    use larder_core::{Head, Name, OpId};
 
     fn spot(folder: u64, name: &str) -> Spot {
         (NodeId(folder), Name::new(name).expect("a name"))
     }
 
     fn entry(step: Step) -> Queued {
-        Queued { number: 0, steps: vec![step] }
+        Queued { number: 0, op_id: OpId(0), steps: vec![step] }
     }
 
     fn content(node: u64) -> Queued {

@@ -42,6 +42,16 @@ impl<K: Kv> Txn<'_, K> {
         Ok(true)
     }
 
+    /// Counts what is kept of a node as older than anything that will be told.
+    pub(super) fn distrust(&mut self, id: NodeId) -> Result<()> {
+        if let Some(node) = self.node_if(id)?
+            && !self.is_node_marked(id)?
+        {
+            self.save(&Node { version: 0, ..node });
+        }
+        Ok(())
+    }
+
     /// What has one name only has no other: one that it kept here until the server had heard of a change is gone.
     fn leave_old_name(&mut self, before: &Node, now: &Node) -> Result<()> {
         let (Some(old), Some(new)) = (&before.name, &now.name) else { return Ok(()) };

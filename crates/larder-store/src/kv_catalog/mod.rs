@@ -272,9 +272,7 @@ impl<K: Kv> Catalog for KvCatalog<K> {
     fn queued(&self, number: u64, limit: usize) -> Result<Vec<Queued>> {
         let after = number.checked_sub(1).map(keys::queued);
         let pairs = self.kv.scan(keys::QUEUE, after.as_deref(), limit)?;
-        let entry = |(key, value): &(Vec<u8>, Vec<u8>)| {
-            Ok(Queued { number: keys::queue_number(key)?, steps: keys::decode(value)? })
-        };
+        let entry = |(key, value): &(Vec<u8>, Vec<u8>)| queue::decode(keys::queue_number(key)?, value);
         pairs.iter().map(entry).collect()
     }
 

@@ -46,6 +46,8 @@ impl<K: Kv> Txn<'_, K> {
             Op::AdoptGone { node } => self.adopt_gone(node),
             Op::AdoptName { parent, name, node } => self.adopt_name(parent, name, node.map(|node| *node)),
             Op::Here(op) => self.carry_out_here(*op),
+            Op::Distrust { node } => self.distrust(node),
+            Op::Begin { run } => self.begin(run),
             Op::Sent { before } => self.sent(before),
             Op::Answered { numbers } => self.answered(&numbers),
             Op::Restate { number, steps, moved, redirected, merged } => {

@@ -10,7 +10,7 @@ use super::txn::Txn;
 use crate::catalog::{Attrs, CREATE_XATTRS_BYTES, Op, QueueState, Queued, Spot, Step, Table};
 use crate::kv::Kv;
 use crate::wire::Described;
-use larder_core::{Error, Name, Node, NodeId, Result};
+use larder_core::{Error, Name, Node, NodeId, OpId, Result};
 use serde::{Deserialize, Serialize};
 
 /// What the queue says of a name or a node.
@@ -22,6 +22,12 @@ struct Mark {
     last: u64,
     /// The server told something that was not believed.
     is_behind: bool,
+}
+
+/// Reads an entry as it is kept.
+pub(super) fn decode(number: u64, bytes: &[u8]) -> Result<Queued> {
+    let (op_id, steps) = keys::decode(bytes)?;
+    Ok(Queued { number, op_id: OpId(op_id), steps })
 }
 
 /// Names and values of extended attributes.
@@ -143,7 +149,7 @@ impl<K: Kv> Txn<'_, K> {
             && only.subject() == Some(id)
             && joined(only, &step)
         {
-            self.write(keys::queued(last), Some(keys::encode(&entry.steps)));
+            self.save_entry(&entry);
             return Ok(());
         }
         self.append(vec![step])
@@ -173,7 +179,8 @@ impl<K: Kv> Txn<'_, K> {
         let mut state = self.queue_state()?;
         let number = state.next;
         self.mark_all(&steps, number)?;
-        self.write(keys::queued(number), Some(keys::encode(&steps)));
+        let op_id = OpId((u128::from(state.run) << 64) | u128::from(number));
+        self.save_entry(&Queued { number, op_id, steps });
         state.next += 1;
         state.len += 1;
         self.save_queue_state(state);
@@ -253,7 +260,18 @@ impl<K: Kv> Txn<'_, K> {
 
     pub(super) fn queued(&self, number: u64) -> Result<Option<Queued>> {
         let bytes = self.read(&keys::queued(number))?;
-        bytes.map(|bytes| Ok(Queued { number, steps: keys::decode(&bytes)? })).transpose()
+        bytes.map(|bytes| decode(number, &bytes)).transpose()
+    }
+
+    pub(super) fn save_entry(&mut self, entry: &Queued) {
+        self.write(keys::queued(entry.number), Some(keys::encode(&(entry.op_id.0, &entry.steps))));
+    }
+
+    /// Begins a run.
+    pub(super) fn begin(&mut self, run: u64) -> Result<()> {
+        let state = self.queue_state()?;
+        self.save_queue_state(QueueState { run, ..state });
+        Ok(())
     }
 
     pub(super) fn queue_state(&self) -> Result<QueueState> {

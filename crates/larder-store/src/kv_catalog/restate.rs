@@ -18,7 +18,7 @@ impl<K: Kv> Txn<'_, K> {
         // First marked, so that nothing common to both is let go meanwhile.
         self.mark_all(&steps, number)?;
         self.unmark_all(&entry.steps)?;
-        self.write(keys::queued(number), Some(keys::encode(&steps)));
+        self.save_entry(&Queued { steps: steps.clone(), ..entry });
         // A copy that keeps what was written here beside what is there is seen here at once.
         for step in steps {
             let Step::Create { at, node } = &step else { continue };
@@ -50,7 +50,7 @@ impl<K: Kv> Txn<'_, K> {
     /// too, unless it has left the old one since. What takes its place then has that place there.
     pub(super) fn move_queued(&mut self, number: u64, node: NodeId, from: Spot, to: Spot) -> Result<()> {
         let mut holder = Some(node);
-        for Queued { number, mut steps } in self.behind(number)? {
+        for Queued { number, mut steps, .. } in self.behind(number)? {
             let Some(mut node) = holder else { return Ok(()) };
             let before = steps.clone();
             for step in &mut steps {
@@ -81,7 +81,7 @@ impl<K: Kv> Txn<'_, K> {
     pub(super) fn merge_queued(&mut self, number: u64, from: NodeId, to: Described) -> Result<()> {
         let id = to.node.id;
         self.adopt(to, true)?;
-        for Queued { number, mut steps } in self.behind(number)? {
+        for Queued { number, mut steps, .. } in self.behind(number)? {
             let before = steps.clone();
             // What was set of the folder here is of one that nobody will have.
             steps.retain(
@@ -106,7 +106,7 @@ impl<K: Kv> Txn<'_, K> {
     /// Later contents of file `from` are those of file `to`, which has the last of them here at once.
     pub(super) fn redirect_queued(&mut self, number: u64, from: NodeId, to: NodeId) -> Result<()> {
         let mut newest = None;
-        for Queued { number, mut steps } in self.behind(number)? {
+        for Queued { number, mut steps, .. } in self.behind(number)? {
             let before = steps.clone();
             for step in &mut steps {
                 if let Step::Content { node, was, head, mtime } = step

@@ -1,9 +1,9 @@
-//! The change feed is the log itself: a cursor is a position in it.
+//! The change feed is the log itself: a cursor is a position in it, written so that later ones are greater bytes.
 //!
 //! | offset | bytes | what |
 //! |---|---|---|
-//! | 0 | 8 | position of a record, little endian |
-//! | 8 | 4 | entries of that record that were already read |
+//! | 0 | 8 | position of a record, big endian |
+//! | 8 | 4 | entries of that record that were already read, big endian |
 
 use super::edits;
 use super::engine::Engine;
@@ -82,8 +82,8 @@ fn void() -> Error {
 }
 
 fn cursor(position: Position, skip: usize) -> Cursor {
-    let mut bytes = position.0.to_le_bytes().to_vec();
-    bytes.extend_from_slice(&(skip as u32).to_le_bytes());
+    let mut bytes = position.0.to_be_bytes().to_vec();
+    bytes.extend_from_slice(&(skip as u32).to_be_bytes());
     Cursor(bytes)
 }
 
@@ -93,8 +93,8 @@ fn parse(bytes: &[u8]) -> Result<(Position, usize)> {
         return Ok((Position::new(1, HEADER_BYTES as u32), 0));
     }
     let bytes: &[u8; 12] = bytes.try_into().map_err(|_| Error::invalid("cursor"))?;
-    let position = u64::from_le_bytes(bytes[..8].try_into().expect("8 of 12 bytes"));
-    let skip = u32::from_le_bytes(bytes[8..].try_into().expect("4 of 12 bytes"));
+    let position = u64::from_be_bytes(bytes[..8].try_into().expect("8 of 12 bytes"));
+    let skip = u32::from_be_bytes(bytes[8..].try_into().expect("4 of 12 bytes"));
     let at = Position(position);
     // Cursors of a segment's first bytes mean its first record.
     Ok((at.max(Position::new(at.segment(), HEADER_BYTES as u32)), skip as usize))
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn cursor_is_golden() {
         let here = cursor(Position::new(2, 0x0103), 5);
-        assert_eq!(here.0, [3, 1, 0, 0, 2, 0, 0, 0, 5, 0, 0, 0]);
+        assert_eq!(here.0, [0, 0, 0, 2, 0, 0, 1, 3, 0, 0, 0, 5]);
         assert_eq!(parse(&here.0).expect("a cursor"), (Position::new(2, 0x0103), 5));
     }
 }

@@ -118,15 +118,15 @@ impl Kv for MemoryKv {
         let inner = self.0.read();
         let from = match after.0.as_slice() {
             [] => 0,
-            bytes => bytes.try_into().map(u64::from_le_bytes).map_err(|_| Error::invalid("cursor"))? as usize,
+            bytes => bytes.try_into().map(u64::from_be_bytes).map_err(|_| Error::invalid("cursor"))? as usize,
         };
         let rest = inner.feed.get(from..).ok_or_else(|| Error::conflict("cursor is of another store"))?;
         let changes: Vec<Change> = rest.iter().take(limit).cloned().collect();
-        let cursor = Cursor(((from + changes.len()) as u64).to_le_bytes().to_vec());
+        let cursor = Cursor(((from + changes.len()) as u64).to_be_bytes().to_vec());
         Ok((changes, cursor))
     }
 
     fn now(&self) -> Cursor {
-        Cursor((self.0.read().feed.len() as u64).to_le_bytes().to_vec())
+        Cursor((self.0.read().feed.len() as u64).to_be_bytes().to_vec())
     }
 }

@@ -40,6 +40,12 @@ impl Facts {
         self.nodes.get(&id).is_some_and(Option::is_some)
     }
 
+    /// Says whether what has the id of `made` there is what was made here: the same kind of thing, of the same time.
+    pub(super) fn is_same(&self, made: &Node) -> bool {
+        let there = self.nodes.get(&made.id).and_then(Option::as_ref);
+        there.is_some_and(|there| (there.kind, there.btime) == (made.kind, made.btime))
+    }
+
     pub(super) fn named(&self, spot: &Spot) -> Option<NodeId> {
         self.names.get(spot).copied().flatten()
     }

@@ -42,11 +42,17 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// Opens what `kept` has of the project of `origin`. The first time the server is asked for its top folder.
+    /// Opens what `kept` has of the project of `origin`; `run` is a random number. The first time the server is asked for its
+    /// top folder.
     ///
     /// # Errors
     /// Those of the server, the first time.
-    pub fn open(kept: Arc<dyn Catalog>, origin: Arc<dyn Origin>, now: fn() -> Timestamp) -> Result<Self> {
+    pub fn open(
+        kept: Arc<dyn Catalog>,
+        origin: Arc<dyn Origin>,
+        now: fn() -> Timestamp,
+        run: u64,
+    ) -> Result<Self> {
         let mut mirror = Self {
             kept,
             origin,
@@ -65,6 +71,7 @@ impl Mirror {
             }
             mirror.keep(vec![adopt(project.root), cursor_record(&project.cursor)])?;
         }
+        mirror.run(vec![Op::Begin { run }], false)?;
         mirror.ids = mirror.take_ids()?;
         Ok(mirror)
     }
@@ -107,11 +114,16 @@ impl Mirror {
         ops.push(cursor_record(&cursor));
         self.asking.heard(&ops);
         commit(ops)?;
-        Ok(more)
+        match self.renew_ids() {
+            // Whoever may only read needs none.
+            Err(error) if error.kind() != Kind::Denied => Err(error),
+            _ => Ok(more),
+        }
     }
 
-    /// Compares everything that is kept with the server, where the feed does not reach back to what was heard last. `commit`
-    /// as for [`Mirror::follow`].
+    /// Compares everything that is kept with the server, where the feed does not reach back to what was heard last. What the
+    /// server says holds, even where it has older versions: it may have been brought back from a backup. `commit` as for
+    /// [`Mirror::follow`].
     ///
     /// # Errors
     /// Those of the server and of `commit`; what was compared by then is right, and the rest is compared the next time.
@@ -121,7 +133,8 @@ impl Mirror {
         let mut folders = marks.iter().filter_map(|(key, _)| key.as_slice().try_into().ok());
         folders.try_for_each(|id| self.compare_folder(NodeId(u64::from_be_bytes(id)), &mut commit))?;
         let _keeping = self.keeping.lock();
-        commit(vec![adopt(project.root), cursor_record(&project.cursor), Op::Compared])
+        let distrust = Op::Distrust { node: NodeId::ROOT };
+        commit(vec![distrust, adopt(project.root), cursor_record(&project.cursor), Op::Compared])
     }
 
     fn compare_folder(&self, folder: NodeId, commit: &mut impl FnMut(Vec<Op>) -> Result<()>) -> Result<()> {
@@ -142,7 +155,11 @@ impl Mirror {
             };
             let _keeping = self.keeping.lock();
             self.asking.heard(&ops);
-            commit(ops)?;
+            let distrust = ops.iter().filter_map(|op| match op {
+                Op::AdoptName { node: Some(told), .. } => Some(Op::Distrust { node: told.node.id }),
+                _ => None,
+            });
+            commit(distrust.chain(ops.iter().cloned()).collect())?;
             known = self.known(folder)?;
             if matches!(known, Known::All | Known::Nothing) {
                 return Ok(());
@@ -241,6 +258,8 @@ fn is_own(op: &Op) -> bool {
             | Op::Adopt { .. }
             | Op::AdoptName { .. }
             | Op::AdoptGone { .. }
+            | Op::Distrust { .. }
+            | Op::Begin { .. }
             | Op::Sent { .. }
             | Op::Answered { .. }
             | Op::Restate { .. }

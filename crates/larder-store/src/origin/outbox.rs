@@ -3,8 +3,10 @@
 use super::mirror::Mirror;
 use super::{News, Pushed, RANGE_BITS, Refused};
 use crate::catalog::{Commit, Durability, Entry, Op, QueueState, Queued, Replace, Table, Unlink};
-use larder_core::{Error, Kind, NodeId, OpId, Result};
-use std::sync::atomic::{AtomicU64, Ordering};
+use larder_core::{Error, Kind, NodeId, Result};
+use parking_lot::Mutex;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Key of the range of ids in [`Table::Pushing`].
 const RANGE: &[u8] = b"range";
@@ -14,19 +16,35 @@ const BLOCK_BITS: u32 = 28;
 
 /// Ids for nodes that are made here.
 pub(super) struct Ids {
-    /// The range that the first operation ids were made of; they tell the queues of two devices apart.
-    queue: u32,
-    next: AtomicU64,
-    end: u64,
+    /// Those that come next.
+    next: Mutex<Range<u64>>,
+    /// All that this opening may give.
+    all: Mutex<Vec<Range<u64>>>,
+    /// They are of a range that was never opened before.
+    is_fresh: AtomicBool,
 }
 
 impl Ids {
+    fn new(ids: Range<u64>, is_fresh: bool) -> Self {
+        let all = Mutex::new(vec![ids.clone()]);
+        Self { next: Mutex::new(ids), all, is_fresh: AtomicBool::new(is_fresh) }
+    }
+
     fn next(&self) -> NodeId {
-        NodeId(self.next.fetch_add(1, Ordering::Relaxed))
+        let mut next = self.next.lock();
+        let id = NodeId(next.start);
+        next.start += 1;
+        id
     }
 
     fn has(&self, id: NodeId) -> bool {
-        id.0 < self.end
+        self.all.lock().iter().any(|ids| ids.contains(&id.0))
+    }
+
+    fn renew(&self, ids: Range<u64>) {
+        self.all.lock().push(ids.clone());
+        *self.next.lock() = ids;
+        self.is_fresh.store(true, Ordering::Relaxed);
     }
 }
 
@@ -43,10 +61,13 @@ impl Mirror {
     /// Takes a block of ids; nothing where the device may not write.
     pub(super) fn take_ids(&self) -> Result<Option<Ids>> {
         let record = self.kept.record(Table::Pushing, RANGE)?;
-        let (queue, mut range, mut block) = match record.as_deref().map(decode) {
-            Some(taken) => taken.ok_or_else(|| Error::corrupt("record of the range of ids"))?,
+        let (range, block, is_fresh) = match record.as_deref().map(decode) {
+            Some(taken) => {
+                let (range, block) = taken.ok_or_else(|| Error::corrupt("record of the range of ids"))?;
+                (range, block, false)
+            }
             None => match self.origin.range() {
-                Ok(range) => (range, range, 0),
+                Ok(range) => (range, 0, true),
                 Err(error) if error.kind() == Kind::Denied => return Ok(None),
                 Err(error) if error.kind() == Kind::Unavailable => {
                     tracing::warn!(%error, "without its server, this mount is to read only");
@@ -56,15 +77,34 @@ impl Mirror {
             },
         };
         if block >> (RANGE_BITS - BLOCK_BITS) != 0 {
-            (range, block) = (self.origin.range()?, 0);
+            return Ok(Some(Ids::new(self.take_block(self.origin.range()?, 0)?, true)));
         }
-        let first = (u64::from(range) << RANGE_BITS) | (u64::from(block) << BLOCK_BITS);
-        let value = [queue, range, block + 1].iter().flat_map(|number| number.to_be_bytes()).collect();
+        Ok(Some(Ids::new(self.take_block(range, block)?, is_fresh)))
+    }
+
+    /// From now on, what is made here gets ids of a range that nobody had before. Should this device's directory have been
+    /// brought back from a backup, its own range has been used further than it knows.
+    ///
+    /// # Errors
+    /// Those of the server.
+    pub fn renew_ids(&self) -> Result<()> {
+        match self.ids().filter(|ids| !ids.is_fresh.load(Ordering::Relaxed)) {
+            None => Ok(()),
+            Some(ids) => {
+                ids.renew(self.take_block(self.origin.range()?, 0)?);
+                Ok(())
+            }
+        }
+    }
+
+    fn take_block(&self, range: u32, block: u32) -> Result<Range<u64>> {
+        let value = [range, block + 1].iter().flat_map(|number| number.to_be_bytes()).collect();
         self.run(
             vec![Op::SetRecord { table: Table::Pushing, key: RANGE.to_vec(), value: Some(value) }],
             true,
         )?;
-        Ok(Some(Ids { queue, next: AtomicU64::new(first), end: first + (1 << BLOCK_BITS) }))
+        let first = (u64::from(range) << RANGE_BITS) | (u64::from(block) << BLOCK_BITS);
+        Ok(first..first + (1 << BLOCK_BITS))
     }
 
     /// Says whether changes can be made here.
@@ -114,7 +154,7 @@ impl Mirror {
         let Some(last) = entries.last() else { return Ok(entries) };
         let before = last.number + 1;
         if self.kept.queue_state()?.sent < before {
-            // A number that power loss takes back must not be given twice: the server would take the second for the first.
+            // Were this lost with the power, a later change might join what the server has carried out.
             self.run(vec![Op::Sent { before }], true)?;
         }
         // Until then they may have changed.
@@ -143,7 +183,8 @@ impl Mirror {
         }
         // News that was asked for before would be older than the answer.
         let _turn = self.exchange.lock();
-        let Pushed { done, refused, news } = self.origin.push(&self.entries(entries))?;
+        let Pushed { done, refused, news } =
+            self.origin.push(&entries.iter().map(entry).collect::<Vec<_>>())?;
         let _keeping = self.keeping.lock();
         let mut ops = Vec::with_capacity(news.len() + 1);
         let numbers: Vec<u64> = entries.iter().take(done).map(|entry| entry.number).collect();
@@ -154,15 +195,6 @@ impl Mirror {
         self.asking.heard(&ops);
         commit(ops)?;
         Ok(Answer { done, refused: refused.map(|why| (why, news)) })
-    }
-
-    fn entries(&self, entries: &[Queued]) -> Vec<Entry> {
-        let queue = self.ids().map_or(0, |ids| ids.queue);
-        let entry = |entry: &Queued| Entry {
-            op_id: OpId((u128::from(queue) << 64) | u128::from(entry.number)),
-            steps: entry.steps.clone(),
-        };
-        entries.iter().map(entry).collect()
     }
 
     /// Has an entry of the queue say something else, by what [`Mirror::resolve`] said, and believes what the server told
@@ -183,7 +215,7 @@ impl Mirror {
         commit(ops)
     }
 
-    fn run(&self, ops: Vec<Op>, is_power: bool) -> Result<()> {
+    pub(super) fn run(&self, ops: Vec<Op>, is_power: bool) -> Result<()> {
         let durability = if is_power { Durability::Power } else { Durability::Process };
         let (at, expect) = ((self.now)(), Vec::new());
         self.kept.commit(Commit { at, op_id: None, expect, ops, durability }).map(drop)
@@ -200,11 +232,12 @@ impl From<News> for Op {
     }
 }
 
-fn decode(bytes: &[u8]) -> Option<(u32, u32, u32)> {
-    let (numbers, rest) = bytes.as_chunks::<4>();
-    let numbers: Vec<u32> = numbers.iter().map(|bytes| u32::from_be_bytes(*bytes)).collect();
-    match numbers[..] {
-        [queue, range, block] if rest.is_empty() => Some((queue, range, block)),
-        _ => None,
-    }
+fn entry(queued: &Queued) -> Entry {
+    Entry { op_id: queued.op_id, steps: queued.steps.clone() }
+}
+
+fn decode(bytes: &[u8]) -> Option<(u32, u32)> {
+    let bytes: &[u8; 8] = bytes.try_into().ok()?;
+    let (range, block) = bytes.split_first_chunk::<4>()?;
+    Some((u32::from_be_bytes(*range), u32::from_be_bytes(block.try_into().ok()?)))
 }

@@ -133,6 +133,11 @@ impl Mirror {
                 let at = self.place(node.node.id, at, facts, how, instead)?;
                 instead.steps.push(Step::Create { at, node });
             }
+            Step::Create { node, .. } if !facts.is_same(&node.node) => {
+                let what =
+                    "the server has something else by its number: copy it under another name, and remove it";
+                return Err(Error::new(Kind::Unsupported, what));
+            }
             Step::Content { node, was, head, mtime } => {
                 self.mend_content(Written { node, was, head, mtime }, facts, how, instead)?;
             }

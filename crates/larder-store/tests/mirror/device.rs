@@ -1,11 +1,13 @@
 //! A device in the same process: its mirror, and what a user does on it.
 
 use crate::server::Server;
-use crate::{commit, compare, follow, mirror_of, name, tree};
+use crate::{commit, compare, follow, mirror_over, name, tree};
 use larder_core::{ChunkId, Content, Extent, Head, NodeId, NodeKind, Result, Timestamp};
 use larder_store::catalog::{NewNode, Queued, Replace, Unlink, Waiting};
+use larder_store::kv::{Batch, Kv};
+use larder_store::memory::MemoryKv;
 use larder_store::origin::{Mirror, Policy, Refused, Resolving};
-use larder_store::{Catalog, Commit, Durability, Op};
+use larder_store::{Catalog, Commit, Durability, KvCatalog, Op};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -18,6 +20,7 @@ pub struct Device {
     pub mirror: Mirror,
     /// What it keeps.
     pub kept: Arc<dyn Catalog>,
+    store: Arc<KvCatalog<MemoryKv>>,
     /// How its conflicts end.
     pub policy: Policy,
 }
@@ -25,8 +28,22 @@ pub struct Device {
 impl Device {
     /// One that is logged in.
     pub fn new(server: &Arc<Server>) -> Self {
-        let (mirror, kept) = mirror_of(server);
-        Self { mirror, kept, policy: Policy::KeepBoth }
+        Self::over(MemoryKv::default(), server)
+    }
+
+    /// The device that kept this.
+    pub fn over(kv: MemoryKv, server: &Arc<Server>) -> Self {
+        let (mirror, store) = mirror_over(kv, server);
+        Self { mirror, kept: store.clone(), store, policy: Policy::KeepBoth }
+    }
+
+    /// A copy of all that it keeps.
+    pub fn backup(&self) -> MemoryKv {
+        let edits = self.store.kv().scan(b"", None, usize::MAX).expect("pairs");
+        let edits = edits.into_iter().map(|(key, value)| (key, Some(value))).collect();
+        let copy = MemoryKv::default();
+        copy.apply(Batch { edits, changes: Vec::new() }).expect("copied");
+        copy
     }
 
     /// Changes something.

@@ -338,3 +338,45 @@ fn what_waits_holds_up_nothing_else() {
     assert_eq!(names(&server.catalog), ["/new", "/renamed"]);
     assert_eq!(tree(&device.mirror), tree(&server.catalog));
 }
+
+#[test]
+fn a_device_brought_back_from_a_backup_tells_of_what_is_new() {
+    let server = Server::new();
+    let device = Device::new(&server);
+    let file = device.make(ROOT, "before", Some(1)).expect("made");
+    device.settle();
+    let backup = device.backup();
+    // What it did since, nobody remembers but the server.
+    device.make(ROOT, "forgotten", Some(2)).expect("made");
+    device.write(file, 3).expect("written");
+    device.settle();
+    let device = Device::over(backup, &server);
+    device.make(ROOT, "offline", Some(4)).expect("made");
+    follow(&device.mirror, &device.kept);
+    device.make(ROOT, "new", Some(5)).expect("made");
+    device.make(ROOT, "new too", Some(6)).expect("made");
+    device.settle();
+    assert_eq!(names(&server.catalog), ["/before", "/forgotten", "/new", "/new too", "/offline"]);
+    assert_eq!(tree(&device.mirror), tree(&server.catalog));
+    assert_eq!(device.contents(), BTreeSet::from([3, 4, 5, 6, 7]));
+}
+
+#[test]
+fn what_the_server_says_holds_where_it_counts_from_a_backup() {
+    let server = Server::new();
+    let device = Device::new(&server);
+    let file = server.make(ROOT, "file", NodeKind::File);
+    for mode in [0o600, 0o640, 0o644] {
+        let attrs = Attrs { mode: Some(mode), ..Attrs::default() };
+        server.run(Op::SetAttrs { node: file, attrs }).expect("set");
+    }
+    assert_eq!(device.look(ROOT, "file"), file);
+    // As if the device had heard more of it than the server remembers.
+    let mut told = server.named(ROOT, &name("file")).expect("an answer").expect("there");
+    (told.node.version, told.node.mode) = (told.node.version + 5, 0o777);
+    commit(&device.kept, vec![Op::Adopt { node: Box::new(told), is_new: false }]).expect("kept");
+    follow(&device.mirror, &device.kept);
+    assert_eq!(device.mirror.node(file).expect("kept").mode, 0o777);
+    compare(&device.mirror, &device.kept);
+    assert_eq!(tree(&device.mirror), tree(&server.catalog));
+}

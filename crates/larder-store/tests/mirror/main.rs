@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use server::Server;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const ROOT: NodeId = NodeId::ROOT;
 
@@ -23,10 +24,20 @@ fn name(text: &str) -> Name {
     Name::new(text).expect("a name")
 }
 
+/// The numbers of runs, one for each opening.
+static RUN: AtomicU64 = AtomicU64::new(1);
+
 fn mirror_of(server: &Arc<Server>) -> (Mirror, Arc<dyn Catalog>) {
-    let kept: Arc<dyn Catalog> =
-        Arc::new(KvCatalog::open(MemoryKv::default(), Timestamp(1), (7, 7)).expect("an empty catalog"));
-    (Mirror::open(kept.clone(), server.clone(), || Timestamp(1)).expect("the server answers"), kept)
+    let (mirror, kept) = mirror_over(MemoryKv::default(), server);
+    (mirror, kept)
+}
+
+/// A mirror over what a device kept.
+fn mirror_over(kv: MemoryKv, server: &Arc<Server>) -> (Mirror, Arc<KvCatalog<MemoryKv>>) {
+    let kept = Arc::new(KvCatalog::open(kv, Timestamp(1), (7, 7)).expect("a catalog"));
+    let run = RUN.fetch_add(1, Ordering::Relaxed);
+    let mirror = Mirror::open(kept.clone(), server.clone(), || Timestamp(1), run);
+    (mirror.expect("the server answers"), kept)
 }
 
 /// Commits as the drive over a mirror does.

@@ -1,0 +1,103 @@
+//! Sides that are brought back from a backup: what the other side knows of the time since is not mixed with what comes.
+
+use super::world::World;
+use crate::support::process::ok;
+use crate::support::server::Place;
+use crate::support::soon;
+use std::path::{Path, PathBuf};
+
+/// Copies a place's data directory while nobody has it open.
+fn back_up(place: &Place) -> PathBuf {
+    let backup = place.path("backup");
+    ok("cp", &["-a", &text(place.data()), &text(backup.clone())], 60);
+    backup
+}
+
+fn bring_back(place: &Place, backup: &Path) {
+    ok("rm", &["-rf", &text(place.data())], 60);
+    ok("cp", &["-a", &text(backup.to_path_buf()), &text(place.data())], 60);
+}
+
+fn text(path: PathBuf) -> String {
+    path.to_str().expect("test paths are UTF-8").to_owned()
+}
+
+#[test]
+fn a_server_brought_back_is_shown_as_it_is() {
+    let Some(mut world) = World::new() else { return };
+    let put = |world: &World, name: &str, body: &[u8]| {
+        world.server().client().ok("PUT", &format!("/dav/home/{name}"), &[], body);
+    };
+    put(&world, "changes", b"first");
+    put(&world, "goes", b"comes back");
+    let device = world.device();
+    assert_eq!(device.read("changes"), b"first");
+    world.cut();
+    world.server.take().expect("runs").stop();
+    let backup = back_up(&world.home);
+    world.server = Some(world.home.start());
+    world.mend();
+    // All of this is lost.
+    for round in 0..20 {
+        put(&world, "changes", format!("lost {round}").as_bytes());
+    }
+    put(&world, "lost", b"lost");
+    world.server().client().ok("DELETE", "/dav/home/goes", &[], b"");
+    assert!(soon(|| device.names() == ["changes", "lost"] && device.read("changes") == b"lost 19"));
+    world.cut();
+    world.server.take().expect("runs").stop();
+    bring_back(&world.home, &backup);
+    world.server = Some(world.home.start());
+    // The feed passes the place where the device heard of it last.
+    for round in 0..40 {
+        put(&world, "new", format!("new {round}").as_bytes());
+    }
+    world.mend();
+    assert!(
+        soon(|| device.names() == ["changes", "goes", "new"]),
+        "{:?}\n{}",
+        device.names(),
+        device.place.log()
+    );
+    assert!(soon(|| device.read("changes") == b"first" && device.read("new") == b"new 39"));
+    assert_eq!(device.read("goes"), b"comes back");
+    device.write("changes", b"on the device");
+    device.write("made", b"on the device");
+    device.push();
+    assert_eq!(
+        (world.get("changes"), world.get("made")),
+        (b"on the device".to_vec(), b"on the device".to_vec())
+    );
+    assert_eq!(device.names(), ["changes", "goes", "made", "new"]);
+    world.end(vec![device]);
+}
+
+#[test]
+fn a_device_brought_back_tells_of_what_it_does_then() {
+    let Some(world) = World::new() else { return };
+    let mut device = world.device();
+    device.write("before", b"before");
+    device.push();
+    device.running.take().expect("runs").stop();
+    let backup = back_up(&device.place);
+    device.mount(&world);
+    for name in ["a", "b", "c"] {
+        device.write(name, b"since the backup");
+    }
+    device.push();
+    device.running.take().expect("runs").stop();
+    bring_back(&device.place, &backup);
+    world.cut();
+    device.mount(&world);
+    device.write("offline", b"without the server");
+    world.mend();
+    device.push();
+    device.write("new", b"with it");
+    device.push();
+    assert_eq!(
+        (world.get("offline"), world.get("new")),
+        (b"without the server".to_vec(), b"with it".to_vec())
+    );
+    assert!(soon(|| device.names() == ["a", "b", "before", "c", "new", "offline"]), "{:?}", device.names());
+    world.end(vec![device]);
+}
