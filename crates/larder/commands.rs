@@ -1,7 +1,10 @@
 //! One function per command.
 
-use crate::args::{Cli, Command, Common, DeviceCommand, Mounting, PausedReads, Serving, UserCommand};
+use crate::args::{
+    Cli, Command, Common, DeviceCommand, Limiting, Mounting, PausedReads, Serving, UserCommand,
+};
 use crate::config::{Config, ServerSettings, StoreSettings};
+use crate::directory::holds_drive;
 use crate::failure::exit_code;
 use crate::login::Login;
 use crate::origin::Place;
@@ -62,7 +65,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             told.into_iter().for_each(|(line, value)| here.say(&line, &value));
             Ok(ExitCode::SUCCESS)
         }
-        other => here.ask(other),
+        Command::Limit(limiting) => here.limit(limiting),
+        other => here.ask(Asked::of(other)?),
     }
 }
 
@@ -214,9 +218,26 @@ impl Here {
         watch::run(&store, &asked.request, self.common.json).map(|()| ExitCode::SUCCESS)
     }
 
+    /// Shows or changes limits of a drive, of a mount, or of all mounts of servers' projects.
+    fn limit(&self, limiting: Limiting) -> Result<ExitCode> {
+        let (mount, request) = limiting.request();
+        let of_device = matches!(request, Request::Limit { link: Some(_), .. });
+        let of_drive = self.common.data.is_some() || holds_drive(&self.store()?.data);
+        let sources = match mount {
+            Some(mount) => vec![ordering::remote(&mount)?.0],
+            None if self.common.data.is_none() && (of_device || !of_drive) => {
+                ordering::remotes()?.into_iter().map(|(data, _)| data).collect()
+            }
+            None => vec![self.store()?.data],
+        };
+        for source in sources {
+            self.ask(Asked { source: Some(source), ..Asked::plain(request.clone()) })?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
     /// Asks whoever has the drive open, and shows the answer.
-    fn ask(&self, command: Command) -> Result<ExitCode> {
-        let asked = Asked::of(command)?;
+    fn ask(&self, asked: Asked) -> Result<ExitCode> {
         let store = self.store_in(asked.source.or_else(|| self.common.data.clone()))?;
         let bar = Bar::default();
         let mut answer = client::ask(&store, asked.request, &|step| bar.show(&step))?;
@@ -279,7 +300,6 @@ impl Asked {
             Command::Scrub { rate } => Asked::plain(Request::Scrub { rate }),
             Command::Rebuild { accept_loss } => Asked::plain(Request::Rebuild { accept_loss }),
             Command::Stats => Asked::plain(Request::Stats),
-            Command::Limit { down, up, window } => Asked::plain(Request::Limit { down, up, window }),
             Command::User { command } => Asked::user(command)?,
             Command::Device { command: DeviceCommand::List } => {
                 Asked { look: Look::Devices, ..Asked::plain(Request::DeviceList) }

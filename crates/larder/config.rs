@@ -222,6 +222,7 @@ impl Config {
                     Direction::Down,
                 )?,
                 up: self.limit("limit-up", (&serving.limit_up, &self.file.limit_up), Direction::Up)?,
+                total: None,
             },
         })
     }

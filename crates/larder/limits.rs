@@ -1,156 +1,266 @@
-//! The limits of a server: what was set last, kept in the catalog, and what of it holds at this time of the week.
+//! Limits as they are set, kept in the catalog over a restart: of the whole, of users and devices, and whether a device asks
+//! its server at all.
 
-use crate::shaping::Shaper;
-use crate::stream::Shapers;
+use crate::args::Limiting;
+use crate::payers::Who;
+use crate::request::Request;
 use crate::{actor, time};
 use larder_core::{Error, Result};
 use larder_drive::Drive;
 use larder_policy::{Direction, Rate, Timetable};
 use larder_store::catalog::Table;
-use larder_store::{Durability, Op};
-use parking_lot::Mutex;
+use larder_store::{Catalog, Durability, Op};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::Notify;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-const DOWN: &[u8] = b"limit-down";
-const UP: &[u8] = b"limit-up";
-/// The clock on the wall is looked at so often: it may be set, and the machine may have slept.
-const LOOK: Duration = Duration::from_secs(10);
+const DOWN: &str = "limit-down";
+const UP: &str = "limit-up";
+const TOTAL: &str = "limit-total";
+const LINK: &str = "limit-link";
+/// Before the name of a user whose limits these are, as JSON.
+const OF_USER: &str = "limit-user/";
+/// Before the id of a device.
+const OF_DEVICE: &str = "limit-device/";
+/// Users and devices that have limits.
+const WHO_MAX: usize = 10_000;
 
 /// Limits to set; `None` leaves one as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// What the server sends.
+    /// What the server sends, or the device receives.
     pub down: Option<Timetable>,
-    /// What it receives.
+    /// The other way.
     pub up: Option<Timetable>,
+    /// Both together.
+    pub total: Option<Timetable>,
+}
+
+/// Limits as somebody wrote them.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Written {
+    /// As [`Limits::down`].
+    pub down: Option<String>,
+    /// As [`Limits::up`].
+    pub up: Option<String>,
+    /// As [`Limits::total`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<String>,
+    /// When they hold, if not always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<String>,
+}
+
+/// How a device may use its way to the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Link {
+    /// Freely.
+    #[default]
+    Online,
+    /// For what programs read, and nothing that can wait.
+    Metered,
+    /// Not at all.
+    Offline,
+}
+
+impl Limiting {
+    /// The mount that is meant, and what to ask.
+    pub fn request(self) -> (Option<PathBuf>, Request) {
+        let Limiting { mount, down, up, total, window, user, device, offline, metered, online } = self;
+        let links = [(offline, Link::Offline), (metered, Link::Metered), (online, Link::Online)];
+        let link = links.into_iter().find_map(|(is_meant, link)| is_meant.then_some(link));
+        let who = user.map(Who::User).or(device.map(Who::Device));
+        (mount, Request::Limit { who, limits: Written { down, up, total, window }, link })
+    }
 }
 
 impl Limits {
-    /// Reads limits; with `window` they hold within it only.
+    /// Reads limits; with a window they hold within it only.
     ///
     /// # Errors
     /// `Invalid`.
-    pub fn parse(down: Option<&str>, up: Option<&str>, window: Option<&str>) -> Result<Self> {
-        if window.is_some() && down.is_none() && up.is_none() {
-            return Err(Error::invalid("--window is for what --down or --up set"));
+    pub fn parse(written: &Written) -> Result<Self> {
+        let Written { down, up, total, window } = written;
+        if window.is_some() && down.is_none() && up.is_none() && total.is_none() {
+            return Err(Error::invalid("--window is for what --down, --up or --total set"));
         }
-        let parse = |text: Option<&str>, direction| {
-            let limit = |text: &str| match window {
+        let parse = |text: &Option<String>, direction| {
+            let limit = |text: &String| match window {
                 Some(window) => Timetable::within(Rate::parse_limit(text)?, window),
                 None => Timetable::parse(text, direction),
             };
-            text.map(limit).transpose()
+            text.as_ref().map(limit).transpose()
         };
-        Ok(Self { down: parse(down, Direction::Down)?, up: parse(up, Direction::Up)? })
-    }
-
-    /// Returns what was set last.
-    ///
-    /// # Errors
-    /// Those of the catalog.
-    pub fn saved(drive: &Drive) -> Result<Self> {
-        let read = |key, direction| {
-            let found = drive.catalog().record(Table::Settings, key)?;
-            let text = found.map(|text| String::from_utf8_lossy(&text).into_owned());
-            text.map(|text| Timetable::parse(&text, direction)).transpose()
-        };
-        Ok(Self { down: read(DOWN, Direction::Down)?, up: read(UP, Direction::Up)? })
-    }
-
-    /// Keeps them for the next start.
-    ///
-    /// # Errors
-    /// Those of the catalog.
-    pub fn save(&self, drive: &Drive) -> Result<()> {
-        let record = |key: &[u8], limit: &Option<Timetable>| {
-            let value = Some(limit.as_ref()?.to_string().into_bytes());
-            Some(Op::SetRecord { table: Table::Settings, key: key.to_vec(), value })
-        };
-        let ops: Vec<Op> = [record(DOWN, &self.down), record(UP, &self.up)].into_iter().flatten().collect();
-        if ops.is_empty() {
-            return Ok(());
-        }
-        drive.commit(&actor::server(), Vec::new(), ops, Durability::Power).map(|_| ())
+        let (down, up) = (parse(down, Direction::Down)?, parse(up, Direction::Up)?);
+        Ok(Self { down, up, total: parse(total, Direction::Down)? })
     }
 
     /// These where they say something, `others` where not.
     pub fn or(self, others: Self) -> Self {
-        Self { down: self.down.or(others.down), up: self.up.or(others.up) }
+        Self {
+            down: self.down.or(others.down),
+            up: self.up.or(others.up),
+            total: self.total.or(others.total),
+        }
+    }
+
+    fn all(&self) -> [(&'static str, &'static str, &Option<Timetable>); 3] {
+        [("down", DOWN, &self.down), ("up", UP, &self.up), ("total", TOTAL, &self.total)]
+    }
+
+    /// Says whether the clock changes any of them.
+    pub fn follow_clock(&self) -> bool {
+        self.all().iter().any(|(.., limit)| limit.as_ref().is_some_and(|limit| !limit.is_constant()))
     }
 
     /// As JSON: what was set, and what of it holds now.
     pub fn shown(&self) -> Value {
-        let off = Timetable::always(None);
-        let (down, up) = (self.down.as_ref().unwrap_or(&off), self.up.as_ref().unwrap_or(&off));
-        let now = time::week_minute();
-        let holds = |limit: &Timetable| Timetable::always(limit.at(now)).to_string();
-        json!({
-            "down": down.to_string(),
-            "up": up.to_string(),
-            "down_now": holds(down),
-            "up_now": holds(up),
-        })
+        let (off, now) = (Timetable::always(None), time::week_minute());
+        let mut shown = json!({});
+        for (name, _, limit) in self.all() {
+            let limit = limit.as_ref().unwrap_or(&off);
+            shown[name] = json!(limit.to_string());
+            shown[format!("{name}_now")] = json!(Timetable::always(limit.at(now)).to_string());
+        }
+        shown
+    }
+
+    fn written(&self) -> Written {
+        let text = |limit: &Option<Timetable>| Some(limit.as_ref()?.to_string());
+        let [down, up, total] = [&self.down, &self.up, &self.total].map(text);
+        Written { down, up, total, window: None }
     }
 }
 
-/// Has the shapers keep what is set.
-pub struct Limiter {
-    shapers: Shapers,
-    limits: Mutex<Limits>,
-    changed: Notify,
+/// Everything that is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Set {
+    /// Of the whole.
+    pub whole: Limits,
+    /// Of single users and devices.
+    pub of: BTreeMap<Who, Limits>,
+    /// How a device may use its way to the server.
+    pub link: Link,
 }
 
-impl Limiter {
-    /// Keeps `limits` from now on; [`Limiter::run`] must run as long as it is used.
-    pub fn new(limits: Limits) -> Arc<Self> {
-        let shapers = Shapers { down: Shaper::new(None), up: Shaper::new(None) };
-        let limiter = Self { shapers, limits: Mutex::new(limits), changed: Notify::new() };
-        limiter.apply();
-        Arc::new(limiter)
-    }
+/// What to change of it.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    /// Whose limits; nobody's in particular means the whole's.
+    pub who: Option<Who>,
+    /// The limits.
+    pub limits: Limits,
+    /// The link.
+    pub link: Option<Link>,
+}
 
-    /// The shapers.
-    pub fn shapers(&self) -> &Shapers {
-        &self.shapers
-    }
-
-    /// Keeps `change` from now on.
-    pub fn set(&self, change: Limits) {
-        let mut limits = self.limits.lock();
-        *limits = change.or(std::mem::take(&mut limits));
-        drop(limits);
-        self.apply();
-        self.changed.notify_one();
-    }
-
-    /// What is set, as JSON.
-    pub fn shown(&self) -> Value {
-        self.limits.lock().shown()
-    }
-
-    /// Follows the clock, for ever.
-    pub async fn run(self: Arc<Self>) {
-        loop {
-            let changes = {
-                let limits = self.limits.lock();
-                [&limits.down, &limits.up].into_iter().flatten().any(|limit| !limit.is_constant())
-            };
-            let next = time::until_next_minute().min(LOOK);
-            tokio::select! {
-                () = tokio::time::sleep(next), if changes => self.apply(),
-                () = self.changed.notified() => {}
+impl Set {
+    /// Returns what was set last.
+    ///
+    /// # Errors
+    /// Those of the catalog; `Corrupt`.
+    pub fn saved(catalog: &dyn Catalog) -> Result<Self> {
+        let mut set = Self::default();
+        let corrupt = |e: serde_json::Error| Error::corrupt("a record of limits").because(e);
+        let timetable = |text: &str, direction| Timetable::parse(text, direction).map(Some);
+        for (key, value) in catalog.records(Table::Settings)? {
+            let (key, text) = (String::from_utf8_lossy(&key), String::from_utf8_lossy(&value));
+            match &*key {
+                DOWN => set.whole.down = timetable(&text, Direction::Down)?,
+                UP => set.whole.up = timetable(&text, Direction::Up)?,
+                TOTAL => set.whole.total = timetable(&text, Direction::Down)?,
+                LINK => set.link = serde_json::from_str(&text).map_err(corrupt)?,
+                key => {
+                    let user = key.strip_prefix(OF_USER).map(|name| Who::User(name.to_owned()));
+                    let device = key.strip_prefix(OF_DEVICE).map(|id| Who::Device(id.to_owned()));
+                    if let Some(who) = user.or(device) {
+                        let written = serde_json::from_str(&text).map_err(corrupt)?;
+                        set.of.insert(who, Limits::parse(&written)?);
+                    }
+                }
             }
         }
+        Ok(set)
     }
 
-    fn apply(&self) {
-        let limits = self.limits.lock();
-        let now = time::week_minute();
-        for (shaper, limit) in [(&self.shapers.down, &limits.down), (&self.shapers.up, &limits.up)] {
-            shaper.set_limit(limit.as_ref().and_then(|limit| limit.at(now)));
+    /// What there is after `change`.
+    ///
+    /// # Errors
+    /// `Unavailable` beyond so many users and devices.
+    pub fn changed(&self, change: Change) -> Result<Self> {
+        let mut set = self.clone();
+        set.link = change.link.unwrap_or(set.link);
+        match change.who {
+            None => set.whole = change.limits.or(set.whole),
+            Some(who) => {
+                let old = set.of.remove(&who).unwrap_or_default();
+                let new = change.limits.or(old);
+                let off = Timetable::always(None);
+                if new.all().iter().any(|(.., limit)| limit.as_ref().is_some_and(|limit| *limit != off)) {
+                    set.of.insert(who, new);
+                }
+            }
         }
+        match set.of.len() <= WHO_MAX {
+            true => Ok(set),
+            false => Err(Error::unavailable(format!("more than {WHO_MAX} users and devices with limits"))),
+        }
+    }
+
+    /// Forgets the limits of a user or a device.
+    pub fn without(&self, who: &Who) -> Self {
+        let mut set = self.clone();
+        set.of.remove(who);
+        set
+    }
+
+    /// Keeps what differs from `before` for the next start.
+    ///
+    /// # Errors
+    /// Those of the catalog.
+    pub fn save(&self, drive: &Drive, before: &Self) -> Result<()> {
+        let mut ops = Vec::new();
+        let mut keep = |key: String, value: Option<String>| {
+            let (key, value) = (key.into_bytes(), value.map(String::into_bytes));
+            ops.push(Op::SetRecord { table: Table::Settings, key, value });
+        };
+        for ((_, key, limit), (.., old)) in self.whole.all().into_iter().zip(before.whole.all()) {
+            if limit != old {
+                keep(key.to_owned(), limit.as_ref().map(ToString::to_string));
+            }
+        }
+        if self.link != before.link {
+            keep(LINK.to_owned(), Some(json!(self.link).to_string()));
+        }
+        for who in self.of.keys().chain(before.of.keys()) {
+            let key = match who {
+                Who::User(name) => format!("{OF_USER}{name}"),
+                Who::Device(id) => format!("{OF_DEVICE}{id}"),
+            };
+            if self.of.get(who) != before.of.get(who) {
+                keep(key, self.of.get(who).map(|limits| json!(limits.written()).to_string()));
+            }
+        }
+        if ops.is_empty() {
+            return Ok(());
+        }
+        drive.commit(&actor::server(), Vec::new(), ops, Durability::Power).map(drop)
+    }
+
+    /// As JSON: of `who`, or of the whole and with it of everybody else.
+    pub fn shown(&self, who: Option<&Who>) -> Value {
+        if let Some(who) = who {
+            return self.of.get(who).cloned().unwrap_or_default().shown();
+        }
+        let mut shown = self.whole.shown();
+        for (who, limits) in &self.of {
+            match who {
+                Who::User(name) => shown["users"][name] = limits.shown(),
+                Who::Device(id) => shown["devices"][id] = limits.shown(),
+            }
+        }
+        shown
     }
 }

@@ -1,7 +1,8 @@
 //! Connections: accepted up to a limit, guarded, served, and ended in order at shutdown.
 
 use crate::metrics::Metrics;
-use crate::stream::{Shapers, Stream};
+use crate::payers::{Payer, Payers};
+use crate::stream::Stream;
 use crate::tls::Tls;
 use crate::web::Web;
 use hyper::server::conn::http1;
@@ -42,8 +43,8 @@ pub struct Listening {
     pub tls: Option<Arc<Tls>>,
     /// What answers.
     pub web: Web,
-    /// Limits.
-    pub shapers: Shapers,
+    /// Who pays for bytes.
+    pub payers: Arc<Payers>,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
@@ -51,7 +52,7 @@ pub struct Listening {
 impl Listening {
     /// Serves until `stop` says so, then lets requests under way end.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
-        let Self { listener, tls, web, shapers, metrics } = self;
+        let Self { listener, tls, web, payers, metrics } = self;
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut connections = JoinSet::new();
         let (told, api) = (stop.clone(), web.api.clone());
@@ -61,8 +62,8 @@ impl Listening {
                 metrics.refused.fetch_add(1, Ordering::Relaxed);
                 return;
             };
-            let (web, shapers, metrics) = (web.clone(), shapers.clone(), metrics.clone());
-            let connection = Connection { peer, web, shapers, metrics, stop: told.clone() };
+            let (web, payers, metrics) = (web.clone(), payers.clone(), metrics.clone());
+            let connection = Connection { peer, web, payers, metrics, stop: told.clone() };
             let tls = tls.as_ref().map(|tls| tls.acceptor());
             connections.spawn(async move {
                 let _place = place;
@@ -105,7 +106,7 @@ fn waiting(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
 struct Connection {
     peer: SocketAddr,
     web: Web,
-    shapers: Shapers,
+    payers: Arc<Payers>,
     metrics: Arc<Metrics>,
     stop: watch::Receiver<bool>,
 }
@@ -129,13 +130,14 @@ impl Connection {
     }
 
     async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self, socket: S) {
-        let stream = Stream::new(socket, &self.shapers, self.metrics.clone(), true);
+        let payer = Arc::new(Payer::new(&self.payers));
+        let stream = Stream::new(socket, payer.clone(), self.metrics.clone(), true);
         let address = self.peer.ip();
         let asked = Notify::new();
         let service = service_fn(|request| {
             asked.notify_one();
-            let web = self.web.clone();
-            async move { Ok::<_, Infallible>(web.answer(request, address).await) }
+            let (web, payer) = (self.web.clone(), payer.clone());
+            async move { Ok::<_, Infallible>(web.answer(request, address, &payer).await) }
         });
         let mut builder = http1::Builder::new();
         builder

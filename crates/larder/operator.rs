@@ -2,8 +2,10 @@
 
 use crate::auth::Auth;
 use crate::data::Opened;
-use crate::limits::{Limiter, Limits};
+use crate::limiter::Limiter;
+use crate::limits::{Change, Limits, Link, Set, Written};
 use crate::mounting::Mounts;
+use crate::payers::Who;
 use crate::request::{Progress, Request};
 use crate::{actor, conflicts, devices, fetching, users};
 use larder_core::{DrivePath, Error, Node, NodeId, NodeKind, Result, Timestamp};
@@ -83,19 +85,21 @@ impl Operator {
             Request::Scrub { rate } => self.opened.scrub(rate.as_deref(), progress),
             Request::Rebuild { accept_loss } => self.opened.rebuild(accept_loss, progress),
             Request::Stats => self.opened.stats(),
-            Request::Limit { down, up, window } => {
-                self.limit(down.as_deref(), up.as_deref(), window.as_deref())
-            }
+            Request::Limit { who, limits, link } => self.limit(who, &limits, link),
             Request::UserAdd { name, role, password } => users::add(self.drive(), &name, role, &password)
                 .map(|()| json!({ "name": name, "role": role })),
             Request::UserList => Ok(json!(users::list(self.drive())?)),
             Request::UserPassword { name, password } => {
                 self.changed(users::change_password(self.drive(), &name, &password), &name)
             }
-            Request::UserRemove { name } => self.changed(users::remove(self.drive(), &name), &name),
+            Request::UserRemove { name } => {
+                let removed = self.changed(users::remove(self.drive(), &name), &name)?;
+                self.limits_end(&Who::User(name)).map(|()| removed)
+            }
             Request::DeviceList => devices::shown(self.drive()),
             Request::DeviceRemove { id } => {
-                larder_api::devices::remove(self.drive(), &id, None).map(|()| json!({ "id": id }))
+                larder_api::devices::remove(self.drive(), &id, None)?;
+                self.limits_end(&Who::Device(id.clone())).map(|()| json!({ "id": id }))
             }
             Request::Mount { source, dir, options } => self.mount(source, dir, &options),
             Request::Umount { dir } => {
@@ -127,7 +131,7 @@ impl Operator {
             "available_bytes": usage.available_bytes,
             "nodes": usage.nodes,
             "not_sent": self.not_sent()?,
-            "limits": self.limits_shown()?,
+            "limits": self.limits_shown(None)?,
         });
         fetching::show(self.drive(), NodeId::ROOT, &mut shown)?;
         Ok(shown)
@@ -202,20 +206,49 @@ impl Operator {
         self.serving.as_ref()?.limiter.as_ref()
     }
 
-    fn limits_shown(&self) -> Result<Value> {
+    fn limits_shown(&self, who: Option<&Who>) -> Result<Value> {
         match self.limiter() {
-            Some(limiter) => Ok(limiter.shown()),
-            None => Limits::saved(self.drive()).map(|saved| saved.shown()),
+            Some(limiter) => Ok(limiter.shown(who)),
+            None => Set::saved(self.drive().catalog()).map(|saved| saved.shown(who)),
         }
     }
 
-    fn limit(&self, down: Option<&str>, up: Option<&str>, window: Option<&str>) -> Result<Value> {
-        let change = Limits::parse(down, up, window)?;
-        change.save(self.drive())?;
-        if let Some(limiter) = self.limiter() {
-            limiter.set(change);
+    fn limit(&self, who: Option<Who>, limits: &Written, link: Option<Link>) -> Result<Value> {
+        if let Some(who) = &who {
+            self.check_known(who)?;
         }
-        self.limits_shown()
+        let change = Change { who: who.clone(), limits: Limits::parse(limits)?, link };
+        match self.limiter() {
+            Some(limiter) => limiter.change(self.drive(), change)?,
+            None => {
+                let before = Set::saved(self.drive().catalog())?;
+                before.changed(change)?.save(self.drive(), &before)?;
+            }
+        }
+        self.limits_shown(who.as_ref())
+    }
+
+    /// Limits of somebody who is not there would hold for whoever comes by that name.
+    fn check_known(&self, who: &Who) -> Result<()> {
+        let is_known = match who {
+            Who::User(name) => users::find(self.drive(), name)?.is_some(),
+            Who::Device(id) => larder_api::devices::list(self.drive())?.iter().any(|device| device.id == *id),
+        };
+        match (is_known, who) {
+            (true, _) => Ok(()),
+            (false, Who::User(name)) => Err(Error::not_found(format!("there is no user {name}"))),
+            (false, Who::Device(id)) => Err(Error::not_found(format!("there is no device {id}"))),
+        }
+    }
+
+    fn limits_end(&self, who: &Who) -> Result<()> {
+        match self.limiter() {
+            Some(limiter) => limiter.forget(self.drive(), who),
+            None => {
+                let before = Set::saved(self.drive().catalog())?;
+                before.without(who).save(self.drive(), &before)
+            }
+        }
     }
 
     fn mount(&self, source: PathBuf, dir: PathBuf, options: &[String]) -> Result<Value> {

@@ -58,7 +58,10 @@ pub fn run(
 }
 
 /// The data directory and the path in the drive that `path` leads to.
-fn remote(path: &Path) -> Result<(PathBuf, Place)> {
+///
+/// # Errors
+/// `Invalid` for a path in no mount of a server's project.
+pub fn remote(path: &Path) -> Result<(PathBuf, Place)> {
     let place = mounts::place(path)?;
     let source = place.source.clone().map(|source| Ok((origin::Place::of(&source)?.is_some(), source)));
     match source.transpose()? {
@@ -69,7 +72,10 @@ fn remote(path: &Path) -> Result<(PathBuf, Place)> {
 }
 
 /// The data directories of all mounts of servers' projects, and where each is mounted.
-fn remotes() -> Result<Vec<(PathBuf, PathBuf)>> {
+///
+/// # Errors
+/// `NotFound` where there is none.
+pub fn remotes() -> Result<Vec<(PathBuf, PathBuf)>> {
     let mut all: Vec<_> = mounts::list()?.into_iter().map(|mount| (mount.source, mount.dir)).collect();
     all.sort_unstable();
     all.dedup_by(|one, other| one.0 == other.0);

@@ -1,7 +1,7 @@
 //! What is at the server beside WebDAV: a page for people, a probe, and numbers.
 
 use crate::metrics::{Gauge, Metrics};
-use crate::stream::Shapers;
+use crate::payers::Tiers;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderValue, Method, StatusCode, header};
@@ -24,7 +24,7 @@ pub struct Shown {
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Limits.
-    pub shapers: Shapers,
+    pub tiers: Arc<Tiers>,
 }
 
 /// The routes.
@@ -77,12 +77,12 @@ async fn metrics(State(shown): State<Shown>) -> Response {
         (
             "larder_limit_down_bytes",
             "Limit of what is sent, a second; 0 for none.",
-            limit(shown.shapers.down.limit()),
+            limit(shown.tiers.down.limit()),
         ),
         (
             "larder_limit_up_bytes",
             "Limit of what is received, a second; 0 for none.",
-            limit(shown.shapers.up.limit()),
+            limit(shown.tiers.up.limit()),
         ),
     ];
     if let Some(usage) = usage(shown.drive).await {

@@ -3,6 +3,8 @@
 //! The client writes one [`Request`]; the server writes any number of [`Reply::Progress`] and then one other.
 
 use crate::args::Keep;
+use crate::limits::{Link, Written};
+use crate::payers::Who;
 use crate::users::Role;
 use larder_core::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -76,12 +78,12 @@ pub enum Request {
     Stats,
     /// Show or change limits.
     Limit {
-        /// What is sent.
-        down: Option<String>,
-        /// What is received.
-        up: Option<String>,
-        /// When, if not always.
-        window: Option<String>,
+        /// Whose; nobody's in particular means everybody's.
+        who: Option<Who>,
+        /// To what.
+        limits: Written,
+        /// How a device may use its way to the server.
+        link: Option<Link>,
     },
     /// A new user.
     UserAdd {

@@ -3,7 +3,8 @@
 use crate::auth::Auth;
 use crate::config::{ServerSettings, StoreSettings};
 use crate::data::Opened;
-use crate::limits::{Limiter, Limits};
+use crate::limiter::Limiter;
+use crate::limits::Set;
 use crate::listen::Listening;
 use crate::metrics::Metrics;
 use crate::mounting::Mounts;
@@ -161,10 +162,11 @@ async fn open_door(
     let url = format!("{}://{address}/dav/home/", if tls.is_some() { "https" } else { "http" });
     ready.password = users::ensure_admin(drive, admin_password)?;
     ready.url = Some(url.clone());
-    let limiter = Limiter::new(http.limits.clone().or(Limits::saved(drive)?));
+    let saved = Set::saved(drive.catalog())?;
+    let limiter = Limiter::new(Set { whole: http.limits.clone().or(saved.whole.clone()), ..saved });
     let metrics = Arc::new(Metrics::default());
     let (uid, gid) = actor::ids();
-    let shown = Shown { drive: drive.clone(), metrics: metrics.clone(), shapers: limiter.shapers().clone() };
+    let shown = Shown { drive: drive.clone(), metrics: metrics.clone(), tiers: limiter.tiers().clone() };
     let web = Web {
         auth: Arc::new(Auth::new(drive.clone())),
         dav: DavService::new(drive.clone(), larder_dav::Settings::home(uid, gid, crate::random::fill)),
@@ -194,11 +196,9 @@ impl Tasks {
         }
         let listening = door.map(|door| {
             let Door { listener, tls, web, limiter, metrics, .. } = door;
-            let shapers = limiter.shapers().clone();
-            others.push(tokio::spawn(shapers.down.clone().run()));
-            others.push(tokio::spawn(shapers.up.clone().run()));
+            let payers = limiter.payers().clone();
             others.push(tokio::spawn(limiter.run()));
-            tokio::spawn(Listening { listener, tls, web, shapers, metrics }.run(stopped))
+            tokio::spawn(Listening { listener, tls, web, payers, metrics }.run(stopped))
         });
         Self { stop, listening, commands, others }
     }

@@ -1,10 +1,10 @@
-//! Turns a [`Throttle`] into waiting: one per direction, shared by all connections.
+//! Turns a [`Throttle`] into waiting: one for everything that a process sends and receives.
 //!
-//! A connection asks for a piece and sleeps until its slot has one. One task per direction grants them; it sleeps
-//! until the throttle's next tick, or until somebody asks or the rate changes.
+//! A stream has a place in a tree of limits, a [`Tier`]. It asks there for a piece and grants what is due itself; where it
+//! has to wait, one task sleeps until the throttle's next tick, or until somebody asks or a rate changes.
 
 use crate::clock::{instant, tick};
-use larder_policy::{Class, Rate, Step, Throttle, Ticket};
+use larder_policy::{Class, Level, Rate, Step, Throttle, Ticket};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,13 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
 
-/// One direction of the server.
+/// Grants pieces to streams.
 pub struct Shaper {
     state: Mutex<State>,
     /// Something changed that the granting task must see.
     changed: Notify,
-    /// Lets connections skip everything where nothing limits.
-    limited: AtomicBool,
 }
 
 struct State {
@@ -28,30 +26,20 @@ struct State {
 }
 
 impl Shaper {
-    /// Makes a shaper; [`Shaper::run`] must run as long as it is used.
-    pub fn new(limit: Option<Rate>) -> Arc<Self> {
-        let throttle = Throttle::new(limit, tick());
+    /// Makes a shaper; [`Shaper::run`] must run as long as it is used. What it returns is above everything.
+    pub fn start() -> (Arc<Self>, Arc<Tier>) {
+        let throttle = Throttle::new(None, tick());
         let state = State { throttle, waiting: HashMap::new(), granted: HashMap::new() };
-        let limited = AtomicBool::new(limit.is_some());
-        Arc::new(Self { state: Mutex::new(state), changed: Notify::new(), limited })
-    }
-
-    /// The rate in force.
-    pub fn limit(&self) -> Option<Rate> {
-        self.state.lock().throttle.limit()
-    }
-
-    /// Changes the rate at once.
-    pub fn set_limit(&self, limit: Option<Rate>) {
-        self.state.lock().throttle.set_limit(limit, tick());
-        self.limited.store(limit.is_some(), Ordering::Release);
-        self.changed.notify_one();
+        let shaper = Arc::new(Self { state: Mutex::new(state), changed: Notify::new() });
+        let is_limited = AtomicBool::new(false);
+        let top = Tier { shaper: shaper.clone(), level: Level::ROOT, above: None, is_limited };
+        (shaper, Arc::new(top))
     }
 
     /// Grants pieces, for ever.
     pub async fn run(self: Arc<Self>) {
         loop {
-            let step = self.grant_due();
+            let step = self.state.lock().grant_due();
             match step {
                 Step::Wait(at) => {
                     tokio::select! {
@@ -63,14 +51,15 @@ impl Shaper {
             }
         }
     }
+}
 
-    fn grant_due(&self) -> Step {
-        let mut state = self.state.lock();
+impl State {
+    fn grant_due(&mut self) -> Step {
         loop {
-            match state.throttle.poll(tick()) {
+            match self.throttle.poll(tick()) {
                 Step::Grant(ticket, bytes) => {
-                    state.granted.insert(ticket, bytes);
-                    if let Some(waker) = state.waiting.remove(&ticket) {
+                    self.granted.insert(ticket, bytes);
+                    if let Some(waker) = self.waiting.remove(&ticket) {
                         waker.wake();
                     }
                 }
@@ -78,38 +67,100 @@ impl Shaper {
             }
         }
     }
+
+    fn forget(&mut self, ticket: Ticket) {
+        self.throttle.cancel(ticket);
+        self.waiting.remove(&ticket);
+        self.granted.remove(&ticket);
+    }
 }
 
-/// One stream's share of a shaper.
-pub struct Share {
+/// A limit, below others; gone when nobody holds it.
+pub struct Tier {
     shaper: Arc<Shaper>,
+    level: Level,
+    above: Option<Arc<Tier>>,
+    /// Lets streams skip everything where nothing limits.
+    is_limited: AtomicBool,
+}
+
+impl Tier {
+    /// Makes one below this, which limits nothing yet.
+    pub fn below(self: &Arc<Self>) -> Arc<Tier> {
+        let level = self.shaper.state.lock().throttle.add(self.level, None, tick());
+        let (shaper, above) = (self.shaper.clone(), Some(self.clone()));
+        Arc::new(Tier { shaper, level, above, is_limited: AtomicBool::new(false) })
+    }
+
+    /// The rate in force here; those above hold as well.
+    pub fn limit(&self) -> Option<Rate> {
+        self.shaper.state.lock().throttle.limit(self.level)
+    }
+
+    /// Changes the rate at once.
+    pub fn set_limit(&self, limit: Option<Rate>) {
+        // Where it is to be limited, streams see that first; else last, and those that wait are granted all the same.
+        if limit.is_some() {
+            self.is_limited.store(true, Ordering::Release);
+        }
+        self.shaper.state.lock().throttle.set_limit(self.level, limit, tick());
+        self.is_limited.store(limit.is_some(), Ordering::Release);
+        self.shaper.changed.notify_one();
+    }
+
+    fn is_limited(&self) -> bool {
+        let mut tiers = std::iter::successors(Some(self), |tier| tier.above.as_deref());
+        tiers.any(|tier| tier.is_limited.load(Ordering::Acquire))
+    }
+}
+
+impl Drop for Tier {
+    fn drop(&mut self) {
+        if self.above.is_some() {
+            self.shaper.state.lock().throttle.remove(self.level);
+        }
+    }
+}
+
+/// One stream's share of a tier.
+pub struct Share {
+    tier: Arc<Tier>,
     asked: Option<Ticket>,
     /// Bytes granted and not moved yet; below zero: moved and not granted yet.
     balance_bytes: i64,
 }
 
 impl Share {
-    /// Takes part in `shaper`.
-    pub fn new(shaper: Arc<Shaper>) -> Self {
-        Self { shaper, asked: None, balance_bytes: 0 }
+    /// Takes part in `tier`.
+    pub fn new(tier: Arc<Tier>) -> Self {
+        Self { tier, asked: None, balance_bytes: 0 }
+    }
+
+    /// Takes part in another tier of the same shaper from now on.
+    pub fn enter(&mut self, tier: &Arc<Tier>) {
+        if !Arc::ptr_eq(&self.tier, tier) {
+            self.give_up();
+            self.tier = tier.clone();
+        }
     }
 
     /// Returns how many of `wanted` bytes may move now: at least one, or with 0 wanted none, once everything that
     /// moved before is paid for. Call [`Share::moved`] with what did.
-    pub fn poll_allowed(&mut self, context: &mut Context<'_>, wanted: usize) -> Poll<usize> {
-        if !self.shaper.limited.load(Ordering::Acquire) && self.asked.is_none() {
+    pub fn poll_allowed(&mut self, context: &mut Context<'_>, class: Class, wanted: usize) -> Poll<usize> {
+        if self.asked.is_none() && !self.tier.is_limited() {
             self.balance_bytes = 0;
             return Poll::Ready(wanted);
         }
         let least = i64::from(wanted > 0);
         while self.balance_bytes < least {
-            let mut state = self.shaper.state.lock();
+            let shaper = &self.tier.shaper;
+            let mut state = shaper.state.lock();
             let ticket = match self.asked {
                 Some(ticket) => ticket,
                 None => {
                     let missing = (wanted as u64).saturating_add_signed(-self.balance_bytes);
-                    let ticket = state.throttle.request(Class::Bulk, missing, tick());
-                    self.shaper.changed.notify_one();
+                    let ticket = state.throttle.request(self.tier.level, class, missing, tick());
+                    state.grant_due();
                     *self.asked.insert(ticket)
                 }
             };
@@ -119,7 +170,9 @@ impl Share {
                     self.asked = None;
                 }
                 None => {
-                    state.waiting.insert(ticket, context.waker().clone());
+                    if state.waiting.insert(ticket, context.waker().clone()).is_none() {
+                        shaper.changed.notify_one();
+                    }
                     return Poll::Pending;
                 }
             }
@@ -131,17 +184,17 @@ impl Share {
     pub fn moved(&mut self, bytes: usize) {
         self.balance_bytes = self.balance_bytes.saturating_sub_unsigned(bytes as u64);
     }
+
+    fn give_up(&mut self) {
+        if let Some(ticket) = self.asked.take() {
+            self.tier.shaper.state.lock().forget(ticket);
+            self.tier.shaper.changed.notify_one();
+        }
+    }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        if let Some(ticket) = self.asked {
-            let mut state = self.shaper.state.lock();
-            state.throttle.cancel(ticket);
-            state.waiting.remove(&ticket);
-            state.granted.remove(&ticket);
-            drop(state);
-            self.shaper.changed.notify_one();
-        }
+        self.give_up();
     }
 }

@@ -5,7 +5,9 @@
 
 use crate::framing::Framing;
 use crate::metrics::Metrics;
-use crate::shaping::{Shaper, Share};
+use crate::payers::Payer;
+use crate::shaping::Share;
+use larder_policy::Class;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -31,18 +33,12 @@ const LINGER_MAX_BYTES: usize = 4 << 20;
 /// pieces only when it sees its end.
 const POISON: &[u8] = b"\0\r\n\r\n";
 
-/// The shapers of both directions.
-#[derive(Clone)]
-pub struct Shapers {
-    /// What clients send.
-    pub up: Arc<Shaper>,
-    /// What clients get.
-    pub down: Arc<Shaper>,
-}
-
 /// A guarded connection.
 pub struct Stream<S> {
     inner: S,
+    payer: Arc<Payer>,
+    /// The state of `payer` that the shares are of.
+    payer_seen: usize,
     up: Share,
     down: Share,
     metrics: Arc<Metrics>,
@@ -59,11 +55,15 @@ pub struct Stream<S> {
 
 impl<S> Stream<S> {
     /// Guards `inner`; `framed` says that it carries HTTP/1.
-    pub fn new(inner: S, shapers: &Shapers, metrics: Arc<Metrics>, framed: bool) -> Self {
+    pub fn new(inner: S, payer: Arc<Payer>, metrics: Arc<Metrics>, framed: bool) -> Self {
+        let mut payer_seen = 0;
+        let tiers = payer.changed(&mut payer_seen).expect("what was not looked at yet is new");
         Self {
             inner,
-            up: Share::new(shapers.up.clone()),
-            down: Share::new(shapers.down.clone()),
+            payer,
+            payer_seen,
+            up: Share::new(tiers.up.clone()),
+            down: Share::new(tiers.down.clone()),
             metrics,
             framing: framed.then(Framing::default),
             poison: None,
@@ -71,6 +71,14 @@ impl<S> Stream<S> {
             write_stall: Stall::new(),
             progress_bytes: 0,
             lingered_bytes: None,
+        }
+    }
+
+    /// Has whoever pays now pay for what moves next.
+    fn settle_payer(&mut self) {
+        if let Some(tiers) = self.payer.changed(&mut self.payer_seen) {
+            self.up.enter(&tiers.up);
+            self.down.enter(&tiers.down);
         }
     }
 }
@@ -116,7 +124,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
         let inside_body = this.framing.as_ref().is_some_and(Framing::inside_body);
         // Bodies are paid for before they are read, heads after: who waits for a request need not queue.
         let wanted = if inside_body { buffer.remaining() } else { 0 };
-        let Poll::Ready(allowed) = this.up.poll_allowed(context, wanted) else {
+        this.settle_payer();
+        let Poll::Ready(allowed) = this.up.poll_allowed(context, Class::Bulk, wanted) else {
             this.read_stall.end();
             return Poll::Pending;
         };
@@ -208,7 +217,8 @@ impl<S: AsyncRead + Unpin> Stream<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let allowed = ready!(this.down.poll_allowed(context, bytes.len()));
+        this.settle_payer();
+        let allowed = ready!(this.down.poll_allowed(context, Class::Bulk, bytes.len()));
         let polled = Pin::new(&mut this.inner).poll_write(context, &bytes[..allowed.min(bytes.len())]);
         this.written(polled, context)
     }
@@ -220,7 +230,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let total = parts.iter().map(|part| part.len()).sum();
-        let allowed = ready!(this.down.poll_allowed(context, total));
+        this.settle_payer();
+        let allowed = ready!(this.down.poll_allowed(context, Class::Bulk, total));
         let polled = if allowed >= total {
             Pin::new(&mut this.inner).poll_write_vectored(context, parts)
         } else {

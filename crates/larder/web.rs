@@ -3,6 +3,7 @@
 use crate::auth::{Auth, Refusal};
 use crate::devices;
 use crate::metrics::Metrics;
+use crate::payers::Payer;
 use crate::users::{Role, User};
 use axum::Router;
 use axum::body::Body;
@@ -36,15 +37,15 @@ pub struct Web {
 }
 
 impl Web {
-    /// Answers `request` from `address`.
-    pub async fn answer(mut self, request: Request<Incoming>, address: IpAddr) -> Response {
+    /// Answers `request` from `address`; whoever sends it pays for its bytes.
+    pub async fn answer(mut self, request: Request<Incoming>, address: IpAddr, payer: &Payer) -> Response {
         let started = Instant::now();
         let method = request.method().clone();
         let path = request.uri().path();
         let response = if path == "/dav" || path.starts_with("/dav/") {
-            self.dav(request, address).await
+            self.dav(request, address, payer).await
         } else if path == "/api" || path.starts_with("/api/") {
-            self.api(request, address).await
+            self.api(request, address, payer).await
         } else {
             match self.pages.call(request).await {
                 Ok(response) => response,
@@ -56,14 +57,17 @@ impl Web {
         response
     }
 
-    async fn dav(&self, request: Request<Incoming>, address: IpAddr) -> Response {
+    async fn dav(&self, request: Request<Incoming>, address: IpAddr, payer: &Payer) -> Response {
         match self.auth.identify(request.headers(), address).await {
-            Ok(user) => self.dav.handle(request, dav_user(user)).await.map(Body::new),
+            Ok(user) => {
+                payer.bill(&user.name, None);
+                self.dav.handle(request, dav_user(user)).await.map(Body::new)
+            }
             Err(refusal) => self.refuse(&refusal, address),
         }
     }
 
-    async fn api(&self, request: Request<Incoming>, address: IpAddr) -> Response {
+    async fn api(&self, request: Request<Incoming>, address: IpAddr, payer: &Payer) -> Response {
         let caller = match devices::token(request.headers()) {
             Some(token) => devices::caller(self.auth.drive(), token),
             None => self.auth.identify(request.headers(), address).await.map(|user| Caller {
@@ -72,6 +76,9 @@ impl Web {
                 proof: Proof::Password,
             }),
         };
+        if let Ok(caller) = &caller {
+            payer.bill(&caller.user, caller.device().map(|device| device.id.as_str()));
+        }
         let who = caller.map_err(|refusal| {
             self.note(&refusal, address);
             devices::refusal(&refusal)

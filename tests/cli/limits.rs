@@ -1,6 +1,7 @@
 //! `--limit-down`, `--limit-up` and `limit`: how exact they are, and that they hold at once.
 
 use crate::support::http::Client;
+use crate::support::process;
 use crate::support::server::{PASSWORD, Place};
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -19,14 +20,19 @@ fn limit(place: &Place, direction: &str, rate: &str) {
 
 /// Bytes a second of each of `streams` downloads of `path` at a time.
 fn downloads(server: SocketAddr, path: &str, streams: usize) -> Vec<f64> {
+    downloads_of(server, path, &vec!["admin"; streams])
+}
+
+/// Bytes a second of downloads of `path` at a time, one by each of these users.
+fn downloads_of(server: SocketAddr, path: &str, users: &[&str]) -> Vec<f64> {
     std::thread::scope(|scope| {
-        let one = || {
-            let mut client = Client::new(server, "admin", PASSWORD);
+        let one = move |user: &str| {
+            let mut client = Client::new(server, user, PASSWORD);
             let started = Instant::now();
             let bytes = client.drain(path);
             bytes as f64 / started.elapsed().as_secs_f64()
         };
-        let threads: Vec<_> = (0..streams).map(|_| scope.spawn(one)).collect();
+        let threads: Vec<_> = users.iter().map(|user| scope.spawn(move || one(user))).collect();
         threads.into_iter().map(|thread| thread.join().expect("a download")).collect()
     })
 }
@@ -141,7 +147,7 @@ fn limits_follow_the_clock_where_the_server_lives() {
     for (arguments, place_of_mistake) in [
         (&["--down", "00:00,1M 25:00,off"][..], "\"25:00,off\" at character 10"),
         (&["--up", "1MiB/s", "--window", "mon-fry 08:00-18:00"], "\"mon-fry\" at character 1"),
-        (&["--window", "08:00-18:00"], "--down or --up"),
+        (&["--window", "08:00-18:00"], "--down, --up or --total"),
     ] {
         let refused = place.run(&[&["limit"], arguments].concat(), 60);
         assert_eq!(refused.code(), 2, "{refused}");
@@ -151,5 +157,51 @@ fn limits_follow_the_clock_where_the_server_lives() {
     server.stop();
     let server = place.start();
     assert_eq!(shown(&[]), last, "and a start keeps it");
+    server.stop();
+}
+
+#[test]
+fn a_user_has_a_limit_below_that_of_the_server() {
+    let place = Place::new();
+    let server = place.start();
+    for user in ["ann", "ben"] {
+        let added = &mut place.command(&["user", "add", user, "--role", "viewer", "--password-stdin"]);
+        process::start(added).feed(PASSWORD.as_bytes()).finish(60).ok();
+    }
+    server.client().ok("PUT", "/dav/home/file", &[], &vec![0x5a; 4 << 20]);
+    let address = server.address();
+    let measure = |users: &[&str]| downloads_of(address, "/dav/home/file", users);
+    measure(&["ann", "ben"]);
+    place.run(&["limit", "--user", "ann", "--down", "2MiB/s"], 60).ok();
+    // However many connections she has; the others move as they like.
+    assert_keeps(2.0 * MIB, || measure(&["ann", "ann", "ben"])[..2].to_vec());
+    assert!(measure(&["ann", "ben"])[1] > 20.0 * MIB);
+    limit(&place, "--down", "4MiB/s");
+    assert_keeps(4.0 * MIB, || measure(&["ann", "ben"]));
+    // Both directions together: what goes up leaves less for what goes down.
+    limit(&place, "--down", "off");
+    limit(&place, "--total", "4MiB/s");
+    assert_keeps(4.0 * MIB, || {
+        std::thread::scope(|scope| {
+            let down = scope.spawn(|| measure(&["ben"])[0]);
+            let mut client = Client::new(address, "admin", PASSWORD);
+            let started = Instant::now();
+            client.ok("PUT", "/dav/home/other", &[], &vec![0x5a; 4 << 20]);
+            vec![4.0 * MIB / started.elapsed().as_secs_f64(), down.join().expect("a download")]
+        })
+    });
+    let shown = place.json(&["limit"], 60);
+    assert_eq!((&shown["total"], &shown["users"]["ann"]["down"]), (&"4MiB/s".into(), &"2MiB/s".into()));
+    server.stop();
+    let server = place.start();
+    assert_eq!(place.json(&["limit"], 60), shown, "a start keeps all of it");
+    assert_eq!(place.json(&["limit", "--user", "ann"], 60)["down_now"], "2MiB/s");
+    // Whoever comes by that name later has no limit.
+    place.run(&["user", "remove", "ann"], 60).ok();
+    assert!(place.json(&["limit"], 60)["users"].is_null());
+    for nobody in [["--user", "ann"], ["--device", "0123456789abcdef"]] {
+        let refused = place.run(&[&["limit", "--up", "1MiB/s"][..], &nobody].concat(), 60);
+        assert_eq!(refused.code(), 1, "{refused}");
+    }
     server.stop();
 }

@@ -27,8 +27,10 @@ pub struct Bucket {
     cell_bytes: u64,
     piece_bytes: u64,
     burst_cells: u32,
-    /// Bytes granted that did not fill a cell yet.
+    /// Bytes spent that did not fill a cell yet.
     carry_bytes: u64,
+    /// Bytes taken from the limiter and not spent.
+    reserved_bytes: u64,
 }
 
 impl Bucket {
@@ -52,6 +54,7 @@ impl Bucket {
             piece_bytes,
             burst_cells,
             carry_bytes: 0,
+            reserved_bytes: 0,
         };
         bucket.drain(burst_cells);
         bucket
@@ -67,13 +70,18 @@ impl Bucket {
         Duration::from_secs_f64(self.burst_cells as f64 * self.cell_bytes as f64 / rate.bytes_per_s() as f64)
     }
 
-    /// Takes `bytes`, at most a piece, or says when they will be there.
+    /// Sets `bytes`, at most a piece, aside for whoever spends next, or says when they will be there. What is aside stays so
+    /// where another bucket has nothing: asking again costs nothing.
     ///
     /// # Errors
-    /// The tick to try again at; nothing was taken.
-    pub fn take(&mut self, bytes: u64, now: Tick) -> Result<(), Tick> {
+    /// The tick to try again at.
+    pub fn reserve(&mut self, bytes: u64, now: Tick) -> Result<(), Tick> {
         self.hand.set(now);
-        let due = self.carry_bytes + bytes.min(self.piece_bytes);
+        let bytes = bytes.min(self.piece_bytes);
+        let Some(missing) = bytes.checked_sub(self.reserved_bytes).filter(|missing| *missing > 0) else {
+            return Ok(());
+        };
+        let due = self.carry_bytes + missing;
         let cells = u32::try_from(due / self.cell_bytes).unwrap_or(u32::MAX);
         if let Some(cells) = NonZeroU32::new(cells) {
             match self.limiter.check_n(cells) {
@@ -83,7 +91,13 @@ impl Bucket {
             }
         }
         self.carry_bytes = due % self.cell_bytes;
+        self.reserved_bytes = bytes;
         Ok(())
+    }
+
+    /// Spends what was set aside.
+    pub fn spend(&mut self, bytes: u64) {
+        self.reserved_bytes = self.reserved_bytes.saturating_sub(bytes);
     }
 
     /// After a pause: leaves one piece of what has gathered, so that a pause does not buy a burst.

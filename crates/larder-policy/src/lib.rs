@@ -17,6 +17,6 @@ pub use ahead::ReadAhead;
 pub use rate::{Rate, parse_size};
 pub use retry::Retry;
 pub use span::parse_span;
-pub use throttle::{Class, Step, Throttle, Ticket};
+pub use throttle::{Class, Level, Step, Throttle, Ticket};
 pub use tick::Tick;
 pub use timetable::{Direction, Timetable, WeekMinute};
