@@ -216,6 +216,7 @@ fn status_tells_of_each_file_in_these_fields() {
             "done_bytes",
             "done_chunks",
             "left_s",
+            "limit_bytes_per_s",
             "path",
             "percent",
             "priority",

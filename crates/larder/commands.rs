@@ -1,11 +1,10 @@
 //! One function per command.
 
-use crate::args::{
-    Cli, Command, Common, DeviceCommand, Limiting, Mounting, PausedReads, Serving, UserCommand,
-};
+use crate::args::{Cli, Command, Common, DeviceCommand, Mounting, PausedReads, Serving, UserCommand};
 use crate::config::{Config, ServerSettings, StoreSettings};
 use crate::directory::holds_drive;
 use crate::failure::exit_code;
+use crate::limiting::Limiting;
 use crate::login::Login;
 use crate::origin::Place;
 use crate::request::Request;

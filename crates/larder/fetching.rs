@@ -25,10 +25,16 @@ fn fetching<'a>(drive: &'a Drive, path: &str) -> Result<&'a Fetch> {
 ///
 /// # Errors
 /// Those of resolving it and of [`Fetch::ask`].
-pub fn fetch(drive: &Drive, path: &DrivePath, priority: u8, ttl_ms: Option<u64>) -> Result<Value> {
+pub fn fetch(
+    drive: &Drive,
+    path: &DrivePath,
+    priority: u8,
+    (ttl_ms, limit_bytes_per_s): (Option<u64>, Option<u64>),
+) -> Result<Value> {
     let fetch = fetching(drive, &path.to_string())?;
     let node = drive.resolve(path)?;
-    let asked = fetch.ask(node.id, Priority::new(priority)?, ttl_ms.map(Duration::from_millis))?;
+    let ttl = ttl_ms.map(Duration::from_millis);
+    let asked = fetch.ask(node.id, Priority::new(priority)?, ttl, limit_bytes_per_s)?;
     Ok(json!({
         "path": path.to_string(),
         "files": asked.files,
@@ -98,6 +104,7 @@ fn progress(drive: &Drive, file: &Progress) -> Value {
         "speed_bytes_per_s": file.speed_bytes_per_s as u64,
         "left_s": file.left.map(|left| left.as_secs()),
         "ttl_s": file.ttl.map(|ttl| ttl.as_secs_f64()),
+        "limit_bytes_per_s": file.limit_bytes_per_s,
         "why": file.why,
     })
 }

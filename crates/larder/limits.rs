@@ -1,19 +1,17 @@
 //! Limits as they are set, kept in the catalog over a restart: of the whole, of users and devices, and whether a device asks
 //! its server at all.
 
-use crate::args::Limiting;
 use crate::payers::Who;
-use crate::request::Request;
 use crate::{actor, time};
 use larder_core::{Error, Result};
 use larder_drive::Drive;
 use larder_policy::{Direction, Rate, Timetable};
 use larder_store::catalog::Table;
+use larder_store::origin::Link;
 use larder_store::{Catalog, Durability, Op};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 const DOWN: &str = "limit-down";
 const UP: &str = "limit-up";
@@ -50,30 +48,6 @@ pub struct Written {
     /// When they hold, if not always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<String>,
-}
-
-/// How a device may use its way to the server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Link {
-    /// Freely.
-    #[default]
-    Online,
-    /// For what programs read, and nothing that can wait.
-    Metered,
-    /// Not at all.
-    Offline,
-}
-
-impl Limiting {
-    /// The mount that is meant, and what to ask.
-    pub fn request(self) -> (Option<PathBuf>, Request) {
-        let Limiting { mount, down, up, total, window, user, device, offline, metered, online } = self;
-        let links = [(offline, Link::Offline), (metered, Link::Metered), (online, Link::Online)];
-        let link = links.into_iter().find_map(|(is_meant, link)| is_meant.then_some(link));
-        let who = user.map(Who::User).or(device.map(Who::Device));
-        (mount, Request::Limit { who, limits: Written { down, up, total, window }, link })
-    }
 }
 
 impl Limits {
@@ -238,6 +212,7 @@ impl Set {
             let key = match who {
                 Who::User(name) => format!("{OF_USER}{name}"),
                 Who::Device(id) => format!("{OF_DEVICE}{id}"),
+                Who::File(_) | Who::Fetch(_) => continue,
             };
             if self.of.get(who) != before.of.get(who) {
                 keep(key, self.of.get(who).map(|limits| json!(limits.written()).to_string()));
@@ -259,6 +234,7 @@ impl Set {
             match who {
                 Who::User(name) => shown["users"][name] = limits.shown(),
                 Who::Device(id) => shown["devices"][id] = limits.shown(),
+                Who::File(_) | Who::Fetch(_) => {}
             }
         }
         shown

@@ -6,13 +6,14 @@
 
 use crate::config::config_directory;
 use larder_core::{Error, Result};
-use larder_store::origin::{Connection, Credentials, HttpOrigin};
+use larder_store::origin::{Connection, Credentials, HttpOrigin, Pace};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::io::Write;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A server that knows this device.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -144,10 +145,10 @@ impl Server {
     ///
     /// # Errors
     /// `Invalid` for certificates that are none; those of starting a thread.
-    pub fn origin(&self, project: &str) -> Result<HttpOrigin> {
+    pub fn origin(&self, project: &str, pace: Arc<dyn Pace>) -> Result<HttpOrigin> {
         let roots = certificates(self.ca.as_deref())?;
         let connection = Connection::new(&self.url, &Credentials::Token(&self.token), roots)?;
-        Ok(HttpOrigin::new(connection, project))
+        Ok(HttpOrigin::new(connection.paced(pace), project))
     }
 }
 

@@ -3,13 +3,14 @@
 use crate::auth::Auth;
 use crate::data::Opened;
 use crate::limiter::Limiter;
-use crate::limits::{Change, Limits, Link, Set, Written};
+use crate::limits::{Change, Limits, Set, Written};
 use crate::mounting::Mounts;
 use crate::payers::Who;
 use crate::request::{Progress, Request};
 use crate::{actor, conflicts, devices, fetching, users};
 use larder_core::{DrivePath, Error, Node, NodeId, NodeKind, Result, Timestamp};
 use larder_drive::{Drive, VersionEntry, Which};
+use larder_store::origin::Link;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -67,8 +68,13 @@ impl Operator {
             Request::Status { path: None } => self.status(),
             Request::Status { path: Some(path) } => self.status_of(&DrivePath::parse(path)?),
             Request::Push { wait_ms } => self.push(Duration::from_millis(wait_ms)),
-            Request::Fetch { path, priority, ttl_ms } => {
-                fetching::fetch(self.drive(), &DrivePath::parse(path)?, priority, ttl_ms)
+            Request::Fetch { path, priority, ttl_ms, limit_bytes_per_s } => {
+                let path = DrivePath::parse(path)?;
+                let asked = fetching::fetch(self.drive(), &path, priority, (ttl_ms, limit_bytes_per_s))?;
+                if let Some(limiter) = self.limiter() {
+                    limiter.payers().apply();
+                }
+                Ok(asked)
             }
             Request::Order { order, scope } => fetching::order(self.drive(), order, scope),
             Request::Conflicts { path, keep: None } => {
@@ -203,14 +209,19 @@ impl Operator {
     }
 
     fn limiter(&self) -> Option<&Arc<Limiter>> {
-        self.serving.as_ref()?.limiter.as_ref()
+        let of_server = self.serving.as_ref().and_then(|serving| serving.limiter.as_ref());
+        of_server.or_else(|| self.opened.sync().map(|sync| &sync.limiter))
     }
 
     fn limits_shown(&self, who: Option<&Who>) -> Result<Value> {
-        match self.limiter() {
-            Some(limiter) => Ok(limiter.shown(who)),
-            None => Set::saved(self.drive().catalog()).map(|saved| saved.shown(who)),
+        let mut shown = match self.limiter() {
+            Some(limiter) => limiter.shown(who),
+            None => Set::saved(self.drive().catalog())?.shown(who),
+        };
+        if let Some(sync) = self.opened.sync() {
+            shown["link"] = json!(sync.link());
         }
+        Ok(shown)
     }
 
     fn limit(&self, who: Option<Who>, limits: &Written, link: Option<Link>) -> Result<Value> {
@@ -225,12 +236,20 @@ impl Operator {
                 before.changed(change)?.save(self.drive(), &before)?;
             }
         }
+        if let (Some(link), Some(sync)) = (link, self.opened.sync()) {
+            sync.set_link(self.drive(), link);
+        }
         self.limits_shown(who.as_ref())
     }
 
     /// Limits of somebody who is not there would hold for whoever comes by that name.
     fn check_known(&self, who: &Who) -> Result<()> {
+        if self.opened.sync().is_some() {
+            let what = "users and devices have limits at their server: `larder limit` there, without a mount";
+            return Err(Error::invalid(what));
+        }
         let is_known = match who {
+            Who::File(_) | Who::Fetch(_) => true,
             Who::User(name) => users::find(self.drive(), name)?.is_some(),
             Who::Device(id) => larder_api::devices::list(self.drive())?.iter().any(|device| device.id == *id),
         };
@@ -238,6 +257,7 @@ impl Operator {
             (true, _) => Ok(()),
             (false, Who::User(name)) => Err(Error::not_found(format!("there is no user {name}"))),
             (false, Who::Device(id)) => Err(Error::not_found(format!("there is no device {id}"))),
+            (false, Who::File(_) | Who::Fetch(_)) => Ok(()),
         }
     }
 

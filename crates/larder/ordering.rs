@@ -4,11 +4,16 @@ use crate::args::{Command, Whole};
 use crate::client;
 use crate::config::StoreSettings;
 use crate::fetching::not_remote;
+use crate::limiting::Limiting;
+use crate::limits::Written;
 use crate::mounts::{self, Place};
 use crate::origin;
+use crate::payers::Who;
 use crate::request::{Order, Request, Scope};
 use crate::show::size;
 use larder_core::{Error, Result};
+use larder_policy::Rate;
+use larder_store::origin::Link;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -27,10 +32,12 @@ pub fn run(
         client::ask_running(&store(data.clone())?, request)?.ok_or_else(none)
     };
     let (order, whole) = match command {
-        Command::Fetch { path, priority, ttl } => {
+        Command::Fetch { path, priority, ttl, limit } => {
             let (data, place) = remote(&path)?;
             let ttl_ms = ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
-            let answer = ask(data, &Request::Fetch { path: place.bytes(), priority, ttl_ms })?;
+            let limit_bytes_per_s = limit.map(Rate::bytes_per_s);
+            let answer =
+                ask(data, &Request::Fetch { path: place.bytes(), priority, ttl_ms, limit_bytes_per_s })?;
             return Ok(vec![(asked_line(&answer), answer)]);
         }
         Command::Pause(whole) => (Order::Pause, whole),
@@ -55,6 +62,17 @@ pub fn run(
         Ok((order_line(order, &scope, &shown.display().to_string(), &answer), answer))
     });
     told.collect()
+}
+
+impl Limiting {
+    /// The mount that is meant, and what to ask.
+    pub fn request(self) -> (Option<PathBuf>, Request) {
+        let Limiting { mount, down, up, total, window, user, device, offline, metered, online } = self;
+        let links = [(offline, Link::Offline), (metered, Link::Metered), (online, Link::Online)];
+        let link = links.into_iter().find_map(|(is_meant, link)| is_meant.then_some(link));
+        let who = user.map(Who::User).or(device.map(Who::Device));
+        (mount, Request::Limit { who, limits: Written { down, up, total, window }, link })
+    }
 }
 
 /// The data directory and the path in the drive that `path` leads to.

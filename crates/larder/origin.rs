@@ -2,15 +2,19 @@
 
 use crate::config::data_directory;
 use crate::directory::{holds_drive, make_private};
+use crate::limiter::{Limiter, Running};
+use crate::limits::Set;
 use crate::login::{Server, file_name, server_of};
+use crate::pacing::Pacer;
 use crate::{actor, time};
 use larder_core::{Error, Result};
 use larder_drive::{Clock, Conflicts, Drive, Fetch, Follower, Label, Parts, Pusher, Settings, fetch};
+use larder_policy::Rate;
 use larder_store::ChunkStore;
-use larder_store::origin::{Conflict, Mirror, Origin, Policy};
+use larder_store::origin::{Conflict, Free, HttpOrigin, Link, Mirror, Origin, Policy};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 /// Says in a data directory that it mirrors a project.
 const FILE: &str = "origin.json";
@@ -69,7 +73,7 @@ impl Place {
         match Self::of(&data)? {
             Some(there) if there == *self => return Ok(data),
             // Nothing is made for a project that is not there.
-            None if !holds_drive(&data) => drop(server.origin(&self.project)?.project()?),
+            None if !holds_drive(&data) => drop(server.origin(&self.project, Arc::new(Free))?.project()?),
             _ => return Err(Error::conflict(format!("{} holds another drive", data.display()))),
         }
         let failed = |e| Error::io(data.display().to_string(), e);
@@ -98,7 +102,19 @@ impl Place {
         (fetching, policy): (fetch::Settings, Policy),
     ) -> Result<(Arc<Drive>, Sync)> {
         let server = Server::load(&self.server)?;
-        let origin: Arc<dyn Origin> = Arc::new(server.origin(&self.project)?);
+        let set = Set::saved(&*parts.catalog)?;
+        let link = set.link;
+        let opened: Arc<OnceLock<Weak<Drive>>> = Arc::default();
+        let of = opened.clone();
+        let limiter = Limiter::with(set, move |file| {
+            let drive = of.get()?.upgrade()?;
+            drive.fetching()?.limit_of(file).map(Rate::new)
+        });
+        let running = limiter.spawn()?;
+        let pacer = Pacer::new(limiter.tiers().clone(), limiter.payers().clone());
+        let http = Arc::new(server.origin(&self.project, Arc::new(pacer))?);
+        http.set_link(link);
+        let origin: Arc<dyn Origin> = http.clone();
         let now = || Clock::system().now();
         let mut run = [0; 8];
         (parts.random)(&mut run);
@@ -109,22 +125,31 @@ impl Place {
         let for_fetch = Parts { chunks: fetched, catalog, clock, random: parts.random };
         let fetch = Fetch::start(origin.clone(), &for_fetch, fetching)?;
         let drive = Drive::open_remote(parts, tuning, fetch)?;
+        // Nobody else sets it.
+        let _ = opened.set(Arc::downgrade(&drive));
+        if let Some(fetch) = drive.fetching() {
+            fetch.set_link(link);
+        }
         let device = server.device;
         let label: Label = Box::new(move |at| format!("conflict from {device}, {}", time::day(at)));
         let actor = actor::server();
         let follower = Follower::start(drive.clone(), mirror.clone(), origin.clone(), actor.clone())?;
         let conflicts = Conflicts { label, policy };
         let pusher = Pusher::start(drive.clone(), mirror.clone(), origin, actor, conflicts)?;
-        Ok((drive, Sync { mirror, follower, pusher }))
+        Ok((drive, Sync { mirror, origin: http, follower, pusher, limiter, _running: running }))
     }
 }
 
 /// What keeps a mirror and its server the same.
 pub struct Sync {
     mirror: Arc<Mirror>,
+    origin: Arc<HttpOrigin>,
     follower: Follower,
     /// Tells the server of changes.
     pub pusher: Pusher,
+    /// Has limits kept.
+    pub limiter: Arc<Limiter>,
+    _running: Running,
 }
 
 impl Sync {
@@ -139,6 +164,22 @@ impl Sync {
     /// Those of the index.
     pub fn conflicts(&self) -> Result<Vec<Conflict>> {
         self.mirror.conflicts()
+    }
+
+    /// How the way to the server is used.
+    pub fn link(&self) -> Link {
+        self.limiter.link()
+    }
+
+    /// Uses the way to the server so from now on.
+    pub fn set_link(&self, drive: &Drive, link: Link) {
+        // Cut before somebody else is told, and open before somebody tries.
+        self.origin.set_link(link);
+        if let Some(fetch) = drive.fetching() {
+            fetch.set_link(link);
+        }
+        self.follower.try_now();
+        self.pusher.try_now();
     }
 
     /// Ends both directions.

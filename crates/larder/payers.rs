@@ -16,6 +16,10 @@ pub enum Who {
     User(String),
     /// A device, by id.
     Device(String),
+    /// What is read of a file of a server's project, by its node.
+    File(u64),
+    /// What is fetched of it because somebody asked for that.
+    Fetch(u64),
 }
 
 /// Tiers of both directions.
@@ -66,6 +70,13 @@ impl Payers {
             let (up, down) = (self.rates)(&who);
             tiers.set_limits(up, down);
         }
+    }
+
+    /// Tiers of `above`, below everything, and of `below`, below those.
+    pub fn pair(&self, above: Who, below: Who) -> (Arc<Tiers>, Arc<Tiers>) {
+        let above = self.tiers(above, &self.top);
+        let below = self.tiers(below, &above);
+        (above, below)
     }
 
     fn tiers(&self, who: Who, above: &Tiers) -> Arc<Tiers> {

@@ -3,10 +3,11 @@
 //! The client writes one [`Request`]; the server writes any number of [`Reply::Progress`] and then one other.
 
 use crate::args::Keep;
-use crate::limits::{Link, Written};
+use crate::limits::Written;
 use crate::payers::Who;
 use crate::users::Role;
 use larder_core::{Error, Result};
+use larder_store::origin::Link;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -33,6 +34,8 @@ pub enum Request {
         priority: u8,
         /// Give a file up when it moved nothing for so long.
         ttl_ms: Option<u64>,
+        /// Bytes a second that each may move.
+        limit_bytes_per_s: Option<u64>,
     },
     /// Pause, resume or cancel what is fetched.
     Order {

@@ -8,6 +8,7 @@ pub mod namespace;
 pub mod process;
 pub mod proxy;
 pub mod random;
+pub mod rates;
 pub mod remote;
 pub mod server;
 pub mod watchdog;

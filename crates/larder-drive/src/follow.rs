@@ -61,6 +61,11 @@ impl Follower {
         Ok(Self { shared, thread })
     }
 
+    /// Has what failed tried again at once: what held it up may be over.
+    pub fn try_now(&self) {
+        self.shared.rung.notify_all();
+    }
+
     /// Ends it, and every call to the server.
     pub fn end(&self) {
         *self.shared.ended.lock() = true;

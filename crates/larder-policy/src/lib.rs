@@ -4,6 +4,7 @@
 
 pub mod ahead;
 pub mod bucket;
+mod mistake;
 pub mod plan;
 pub mod rate;
 pub mod retry;

@@ -1,5 +1,6 @@
 //! Rates as people write them: `2MiB/s`, `500 KiB/s`, `1.5MB/s`.
 
+use crate::mistake::misplaced;
 use larder_core::{Error, Result};
 use std::fmt;
 use std::num::NonZeroU64;
@@ -59,23 +60,38 @@ impl Rate {
     }
 }
 
-/// Reads a number with its unit, in lower case, as bytes; else says what is wrong with it.
-fn amount(text: &str) -> std::result::Result<f64, &'static str> {
-    let (unit, factor) = UNITS.iter().find(|(unit, _)| text.ends_with(unit)).ok_or("has no unit")?;
-    let number = text[..text.len() - unit.len()].trim().parse::<f64>();
-    number.map(|number| number * factor).map_err(|_| "does not start with a number")
+/// Reads a number with its unit, at the beginning of `words`, a part of `text`, as bytes.
+fn amount(what: &str, text: &str, words: &str, advice: &str) -> Result<f64> {
+    let wrong = |word: &str, why: &str| misplaced(what, text, word, &format!("{why}; {advice}"));
+    if words.is_empty() {
+        return Err(Error::invalid(format!("{what} {text:?} is empty; {advice}")));
+    }
+    let end = words.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(words.len());
+    let (number, unit) = (&words[..end], words[end..].trim());
+    if number.is_empty() {
+        return Err(wrong(words, "does not start with a number"));
+    }
+    let amount: f64 = number.parse().map_err(|_| wrong(number, "is no number"))?;
+    if unit.is_empty() {
+        return Err(wrong(number, "has no unit"));
+    }
+    let known = UNITS.iter().find(|(name, _)| unit.eq_ignore_ascii_case(name));
+    known.map(|(_, factor)| amount * factor).ok_or_else(|| wrong(unit, "is no unit"))
 }
 
 /// Reads a size as people write it, `10GiB` or `500 MB`, as bytes.
 ///
 /// # Errors
-/// `Invalid` with what a size looks like.
+/// `Invalid` with what is wrong, where, and what a size looks like.
 pub fn parse_size(text: &str) -> Result<u64> {
-    let wrong = |why: &str| Error::invalid(format!("size {text:?} {why}; write it as 500MiB or 10GiB"));
-    let lower = text.trim().to_ascii_lowercase();
-    let bytes = if lower.ends_with("bit") { Err("has no unit") } else { amount(&lower) }.map_err(wrong)?;
-    if !(0.0..=u64::MAX as f64 / 2.0).contains(&bytes) {
-        return Err(wrong("is too large or below zero"));
+    let advice = "write it as 500MiB or 10GiB";
+    let words = text.trim();
+    if let Some(at) = words.to_ascii_lowercase().find("bit") {
+        return Err(misplaced("size", text, &words[at..], &format!("is no unit; {advice}")));
+    }
+    let bytes = amount("size", text, words, advice)?;
+    if bytes > u64::MAX as f64 / 2.0 {
+        return Err(misplaced("size", text, words, &format!("is too large; {advice}")));
     }
     Ok(bytes.round() as u64)
 }
@@ -84,13 +100,14 @@ impl FromStr for Rate {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let wrong =
-            |why: &str| Error::invalid(format!("rate {text:?} {why}; write it as 2MiB/s, 500KiB/s or off"));
-        let lower = text.trim().to_ascii_lowercase();
-        let per_second = lower.strip_suffix("/s").or(lower.strip_suffix("ps")).unwrap_or(&lower).trim();
-        let bytes_per_s = amount(per_second).map_err(wrong)?;
+        let advice = "write it as 2MiB/s, 500KiB/s or off";
+        let words = text.trim();
+        let is_end = |end: &str| words.len() > end.len() && words.to_ascii_lowercase().ends_with(end);
+        let per_second = if is_end("/s") || is_end("ps") { words[..words.len() - 2].trim() } else { words };
+        let bytes_per_s = amount("rate", text, per_second, advice)?;
         if !(RATE_MIN_BYTES_PER_S as f64..=RATE_MAX_BYTES_PER_S as f64).contains(&bytes_per_s) {
-            return Err(wrong("is not between 1KiB/s and 100GiB/s"));
+            let why = format!("is not between 1KiB/s and 100GiB/s; {advice}");
+            return Err(misplaced("rate", text, words, &why));
         }
         Ok(Rate::new(bytes_per_s.round() as u64))
     }
@@ -132,6 +149,23 @@ mod tests {
             let error = text.parse::<Rate>().expect_err(text).to_string();
             assert!(error.contains("write it as 2MiB/s"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_rate_is_named_with_its_place() {
+        for (text, what) in [
+            ("2 MiBs", "\"MiBs\" at character 3 is no unit"),
+            (" fast", "\"fast\" at character 2 does not start with a number"),
+            ("1.2.3MiB/s", "\"1.2.3\" at character 1 is no number"),
+            ("17", "\"17\" at character 1 has no unit"),
+            ("1B/s", "\"1B/s\" at character 1 is not between"),
+            ("2µB/s", "\"µB\" at character 2 is no unit"),
+        ] {
+            let error = text.parse::<Rate>().expect_err(text).to_string();
+            assert!(error.contains(what), "{error}");
+        }
+        let error = parse_size("10 GiBi").expect_err("no unit").to_string();
+        assert!(error.contains("\"GiBi\" at character 4 is no unit"), "{error}");
     }
 
     #[test]

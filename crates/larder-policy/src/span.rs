@@ -1,6 +1,6 @@
 //! Spans of time as people write them: `90s`, `2h`, `1h30m`, `7d`.
 
-use crate::timetable::misplaced;
+use crate::mistake::misplaced;
 use larder_core::{Error, Result};
 use std::time::Duration;
 

@@ -5,6 +5,7 @@
 //! download. Source: rclone.org/docs, --bwlimit. What time it is where the user lives is the caller's to know.
 
 use crate::Rate;
+use crate::mistake::misplaced;
 use larder_core::{Error, Result};
 use std::fmt;
 
@@ -161,13 +162,6 @@ impl fmt::Display for Timetable {
         let entries = self.entries.iter().map(|(minute, limit)| format!("{minute},{}", written(*limit)));
         f.write_str(&entries.collect::<Vec<_>>().join(" "))
     }
-}
-
-/// Names a word of `text` that is wrong, and its place.
-pub(crate) fn misplaced(what: &str, text: &str, word: &str, why: &str) -> Error {
-    let at = word.as_ptr() as usize - text.as_ptr() as usize;
-    let character = text[..at].chars().count() + 1;
-    Error::invalid(format!("{what} {text:?}: {word:?} at character {character} {why}"))
 }
 
 fn pair(text: &str, direction: Direction) -> Result<Option<Rate>> {

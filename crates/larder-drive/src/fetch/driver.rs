@@ -10,7 +10,7 @@ use larder_policy::plan::{
 };
 use larder_policy::{Direction, Tick};
 use larder_store::Lease;
-use larder_store::origin::Cancel;
+use larder_store::origin::{Cancel, Link};
 use parking_lot::MutexGuard;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -30,6 +30,7 @@ pub(super) struct Driver {
     /// When whoever keeps time looks again.
     looks_at: Option<Tick>,
     pub(super) ended: bool,
+    pub(super) link: Link,
 }
 
 /// Chunks to ask for in one call.
@@ -49,11 +50,7 @@ impl Call {
 
 impl Driver {
     pub(super) fn new(settings: &Settings, requested: Requested) -> Self {
-        let planner = Planner::new(plan::Settings {
-            pause_holds_readers: settings.pause_holds_readers,
-            reader_wait: settings.deadline,
-            batch: BATCH,
-        });
+        let planner = Planner::new(settings_of(settings, settings.pause_holds_readers));
         let (ready, live, calls) = Default::default();
         let readers = Readers::default();
         let mut driver = Self {
@@ -66,6 +63,7 @@ impl Driver {
             calls,
             looks_at: None,
             ended: false,
+            link: Link::default(),
         };
         let switches = driver.requested.switches();
         for (scope, is_paused) in switches.scopes() {
@@ -74,6 +72,10 @@ impl Driver {
             }
         }
         driver
+    }
+
+    pub(super) fn set_pause_holds_readers(&mut self, now: Tick, settings: &Settings, holds: bool) {
+        self.tell(now, Event::Set(settings_of(settings, holds)));
     }
 
     /// Tells the planner anything but a wish.
@@ -107,16 +109,26 @@ impl Driver {
     }
 
     fn start(&mut self, request: Request) {
-        let Request { id, chunk, of, with, .. } = request;
+        let Request { id, chunk, of, with, urgency, .. } = request;
         self.live.insert(id, with);
         let (cancel, live) = self.calls.entry(with).or_default();
         *live += 1;
+        if has_reader(urgency) {
+            cancel.hurry();
+        }
         match self.ready.back_mut().filter(|call| call.with == with) {
             Some(call) => call.parts.push((id, chunk)),
             None => {
                 let (parts, cancel) = (vec![(id, chunk)], cancel.clone());
                 self.ready.push_back(Call { with, of, parts, cancel });
             }
+        }
+    }
+
+    /// A program waits for what a request brings: its call goes before others.
+    fn hurry(&self, request: RequestId) {
+        if let Some((cancel, _)) = self.live.get(&request).and_then(|with| self.calls.get(with)) {
+            cancel.hurry();
         }
     }
 
@@ -156,7 +168,7 @@ impl Shared {
                     starts += usize::from(request.with == request.id);
                     driver.start(request);
                 }
-                // All calls are equal to the server.
+                Action::Reclass(request, urgency) if has_reader(urgency) => driver.hurry(request),
                 Action::Reclass(..) => {}
                 Action::Abandon(request) => _ = driver.close(request),
                 Action::Ended(job, outcome) => {
@@ -280,6 +292,15 @@ impl Shared {
         (self.random)(&mut bytes);
         u32::from_le_bytes(bytes)
     }
+}
+
+fn settings_of(settings: &Settings, pause_holds_readers: bool) -> plan::Settings {
+    plan::Settings { pause_holds_readers, reader_wait: settings.deadline, batch: BATCH }
+}
+
+/// Says whether a program reads, or is about to.
+fn has_reader(urgency: Urgency) -> bool {
+    matches!(urgency, Urgency::Reader | Urgency::Opener | Urgency::Readahead)
 }
 
 fn gone(id: &ChunkId) -> Error {

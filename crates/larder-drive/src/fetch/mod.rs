@@ -8,6 +8,7 @@
 
 mod driver;
 mod feeding;
+mod link;
 mod orders;
 mod progress;
 mod reader;

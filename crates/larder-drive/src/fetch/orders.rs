@@ -67,6 +67,12 @@ impl Fetch {
 }
 
 impl Fetch {
+    /// Bytes a second that the fetch of a file may move, where somebody said so. What programs read of it does not count.
+    pub fn limit_of(&self, file: NodeId) -> Option<u64> {
+        let driver = self.shared.driver.lock();
+        driver.requested.files.get(&file)?.wish.limit_bytes_per_s
+    }
+
     /// The files that were asked for and of which something may still be missing.
     pub fn unfinished(&self) -> Vec<NodeId> {
         self.shared.unfinished()
@@ -102,6 +108,7 @@ impl Shared {
         };
         driver.requested.set_switches(switches);
         driver.tell(self.now(), if is_paused { Event::Pause(scope) } else { Event::Resume(scope) });
+        self.hold_fetches(&mut driver);
         self.pump(&mut driver, None);
         let met = driver.requested.unfinished();
         drop(driver);
@@ -156,11 +163,18 @@ pub struct Asked {
 
 impl Fetch {
     /// Asks for a file, or for all files in a folder, with the urgency of a `priority`; each ends when it moved nothing
-    /// for `ttl`. Folders that nobody has listed are listed. What is being fetched already gets this priority and ttl.
+    /// for `ttl`, and is to move no more than `limit_bytes_per_s`. Folders that nobody has listed are listed. What is being
+    /// fetched already gets all of these.
     ///
     /// # Errors
     /// Those of listing; `Unavailable` beyond [`FILES_MAX`].
-    pub fn ask(&self, top: NodeId, priority: Priority, ttl: Option<Duration>) -> Result<Asked> {
+    pub fn ask(
+        &self,
+        top: NodeId,
+        priority: Priority,
+        ttl: Option<Duration>,
+        limit_bytes_per_s: Option<u64>,
+    ) -> Result<Asked> {
         let shared = &*self.shared;
         let (mut asked, mut wanted) = (Asked::default(), BTreeMap::new());
         let mut folders = Vec::new();
@@ -176,7 +190,7 @@ impl Fetch {
                     .try_for_each(|entry| shared.count(entry.node, &mut folders, &mut wanted, &mut asked))?;
             }
         }
-        shared.add(wanted, priority, ttl)?;
+        shared.add(wanted, priority, (ttl, limit_bytes_per_s))?;
         Ok(asked)
     }
 }
@@ -208,7 +222,12 @@ impl Shared {
         if wanted.len() > FILES_MAX { Err(too_many()) } else { Ok(()) }
     }
 
-    fn add(&self, wanted: Wanted, priority: Priority, ttl: Option<Duration>) -> Result<()> {
+    fn add(
+        &self,
+        wanted: Wanted,
+        priority: Priority,
+        (ttl, limit_bytes_per_s): (Option<Duration>, Option<u64>),
+    ) -> Result<()> {
         let _one = self.keeping.lock();
         let now = self.now();
         let ttl_ms = ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
@@ -222,7 +241,8 @@ impl Shared {
             for (order, id) in (requested.next_order..).zip(wanted.keys()) {
                 let old = requested.files.get(id).filter(|file| !file.phase.has_ended());
                 let order = old.map_or(order, |file| file.wish.order);
-                added.push((*id, Wish { priority: priority.number(), ttl_ms, order, is_paused: false }));
+                let priority = priority.number();
+                added.push((*id, Wish { priority, ttl_ms, order, is_paused: false, limit_bytes_per_s }));
             }
         }
         self.keep(added.iter().map(|(id, wish)| records::of_file(*id, Some(wish))).collect())?;

@@ -5,6 +5,7 @@ use super::requested::{File, Phase, Switches};
 use super::{Fetch, Shared};
 use larder_core::{NodeId, Result};
 use larder_policy::plan::{self, Amount};
+use larder_store::origin::Link;
 use std::time::Duration;
 
 /// Where a file stands.
@@ -43,6 +44,8 @@ pub struct Progress {
     pub left: Option<Duration>,
     /// It ends when it moved nothing for so long.
     pub ttl: Option<Duration>,
+    /// Bytes a second that it may move.
+    pub limit_bytes_per_s: Option<u64>,
     /// Why it failed.
     pub why: Option<String>,
     order: u64,
@@ -85,7 +88,7 @@ impl Shared {
     fn told(&self) -> (Vec<Progress>, Switches, u64) {
         let driver = self.driver.lock();
         let (now, switches) = (self.now(), driver.requested.switches());
-        let is_held = switches.all || switches.down;
+        let is_held = switches.all || switches.down || driver.link != Link::Online;
         let files = driver.requested.files.iter().map(|(id, file)| {
             let moving = match file.phase {
                 Phase::Moving { job, .. } => driver.planner.progress(job, now),
@@ -128,6 +131,7 @@ fn told(node: NodeId, file: &File, moving: Option<plan::Progress>, is_held: bool
         speed_bytes_per_s,
         left,
         ttl: file.wish.ttl_ms.map(Duration::from_millis),
+        limit_bytes_per_s: file.wish.limit_bytes_per_s,
         why,
         order: file.wish.order,
     }

@@ -80,6 +80,20 @@ impl Readers {
         true
     }
 
+    /// Answers all who wait, and returns what to tell the planner.
+    pub(super) fn refuse(&mut self, refusal: &Error) -> Vec<Event> {
+        let mut ended = Vec::new();
+        for (job, reading) in &mut self.wishes {
+            match &mut reading.for_whom {
+                Whom::Thread { answer, .. } => {
+                    answer.get_or_insert_with(|| Err(Error::new(refusal.kind(), refusal.to_string())));
+                }
+                Whom::Following | Whom::Ahead(_) => ended.push(Event::Cancel(Scope::Job(*job))),
+            }
+        }
+        ended
+    }
+
     fn answer(&mut self, job: JobId) -> Option<Result<Bytes>> {
         match &mut self.wishes.get_mut(&job)?.for_whom {
             Whom::Thread { answer, .. } => answer.take(),
@@ -124,6 +138,9 @@ impl Fetch {
         {
             return Ok(body);
         }
+        if let Some(refusal) = driver.link.refusal(false) {
+            return Err(refusal);
+        }
         let chunks = vec![(*id, SIZE_BYTES)];
         let job =
             driver.wish(begun, (of, Urgency::Reader), chunks, Amount::default(), (Some(deadline), None))?;
@@ -164,6 +181,9 @@ impl Fetch {
             return;
         }
         let mut driver = shared.driver.lock();
+        if driver.link.refusal(false).is_some() {
+            return;
+        }
         let missing = |ids: &[ChunkId]| shared.chunks.missing(ids).unwrap_or_default();
         let (now, mut soon) = (missing(now), missing(soon));
         soon.truncate(AHEAD_MAX - driver.readers.ahead_chunks.min(AHEAD_MAX));

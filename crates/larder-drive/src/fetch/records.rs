@@ -22,10 +22,14 @@ pub(super) struct Wish {
     /// Asked for before those with a greater number.
     pub(super) order: u64,
     pub(super) is_paused: bool,
+    /// Bytes a second; older records end before it.
+    #[serde(skip)]
+    pub(super) limit_bytes_per_s: Option<u64>,
 }
 
 pub(super) fn of_file(id: NodeId, wish: Option<&Wish>) -> Op {
-    let value = wish.map(|wish| postcard::to_stdvec(wish).expect("numbers can be written"));
+    let value = wish
+        .map(|wish| postcard::to_stdvec(&(wish, wish.limit_bytes_per_s)).expect("numbers can be written"));
     Op::SetRecord { table: Table::Fetches, key: id.0.to_be_bytes().to_vec(), value }
 }
 
@@ -44,7 +48,10 @@ pub(super) fn load(catalog: &dyn Catalog) -> Result<Requested> {
     for (key, value) in catalog.records(Table::Fetches)? {
         match <[u8; 8]>::try_from(key.as_slice()) {
             Ok(id) => {
-                let wish = postcard::from_bytes(&value).map_err(strange)?;
+                let (mut wish, rest): (Wish, _) = postcard::take_from_bytes(&value).map_err(strange)?;
+                if !rest.is_empty() {
+                    wish.limit_bytes_per_s = postcard::from_bytes(rest).map_err(strange)?;
+                }
                 requested.add(NodeId(u64::from_be_bytes(id)), wish, None, larder_policy::Tick(0));
             }
             Err(_) => requested.set_switches(postcard::from_bytes(&value).map_err(strange)?),

@@ -246,7 +246,7 @@ mod tests {
     use super::*;
 
     fn wish(priority: u8, order: u64) -> Wish {
-        Wish { priority, ttl_ms: None, order, is_paused: false }
+        Wish { priority, ttl_ms: None, order, is_paused: false, limit_bytes_per_s: None }
     }
 
     /// Files 1 to `count`, asked for in this order.

@@ -66,6 +66,8 @@ struct State {
     ended: bool,
     /// Something was queued since the queue was looked at.
     rung: bool,
+    /// A pause is to end.
+    hurries: bool,
     status: PushStatus,
 }
 
@@ -125,6 +127,12 @@ impl Pusher {
                 return Ok(false);
             }
         }
+    }
+
+    /// Has what failed tried again at once: what held it up may be over.
+    pub fn try_now(&self) {
+        self.shared.state.lock().hurries = true;
+        self.shared.rung.notify_all();
     }
 
     /// Ends it, and every call to the server.
@@ -191,7 +199,8 @@ impl Shared {
     /// Waits until something more is queued, at most for `pause`; says whether something was.
     fn await_change(&self, pause: Duration) -> bool {
         let mut state = self.state.lock();
-        self.rung.wait_while_for(&mut state, |state| !state.rung && !state.ended, pause);
+        self.rung.wait_while_for(&mut state, |state| !state.rung && !state.ended && !state.hurries, pause);
+        state.hurries = false;
         let is_rung = state.rung;
         if is_rung {
             self.gather(&mut state);
@@ -206,7 +215,8 @@ impl Shared {
 
     fn rest(&self, pause: Duration) {
         let mut state = self.state.lock();
-        self.rung.wait_while_for(&mut state, |state| !state.ended, pause);
+        self.rung.wait_while_for(&mut state, |state| !state.ended && !state.hurries, pause);
+        state.hurries = false;
     }
 
     fn note(&self, error: &Error) {

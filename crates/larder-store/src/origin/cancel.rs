@@ -1,26 +1,40 @@
-//! Ending one call from another thread.
+//! What is said of one call from another thread: that it ends, and that somebody waits for it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
 /// Ends the calls that were given it, and those that will be.
 #[derive(Clone, Debug)]
-pub struct Cancel(watch::Sender<bool>);
+pub struct Cancel {
+    is_cancelled: watch::Sender<bool>,
+    is_urgent: Arc<AtomicBool>,
+}
 
 impl Cancel {
     /// One that was not used yet.
     pub fn new() -> Self {
-        Self(watch::Sender::new(false))
+        Self { is_cancelled: watch::Sender::new(false), is_urgent: Arc::default() }
     }
 
     /// Ends them.
     pub fn cancel(&self) {
-        self.0.send_replace(true);
+        self.is_cancelled.send_replace(true);
+    }
+
+    /// An application waits for what they bring: their bytes go before others.
+    pub fn hurry(&self) {
+        self.is_urgent.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_urgent(&self) -> bool {
+        self.is_urgent.load(Ordering::Relaxed)
     }
 
     /// Returns once somebody has.
     pub(super) async fn cancelled(&self) {
         // An error would say that nobody is left who could, but this is one who could.
-        let _ = self.0.subscribe().wait_for(|is_cancelled| *is_cancelled).await;
+        let _ = self.is_cancelled.subscribe().wait_for(|is_cancelled| *is_cancelled).await;
     }
 }
 

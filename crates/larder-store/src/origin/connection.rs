@@ -3,19 +3,21 @@
 //! Asynchronous inside, for requests that are given up on; callers block.
 
 use super::cancel::Cancel;
+use super::pacing::{Flow, Free, Incoming as Paid, Link, Outgoing, Pace};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use larder_core::{Error, Kind, Result};
+use larder_core::{Error, Kind, NodeId, Result};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -25,23 +27,40 @@ use tokio::sync::watch;
 const CONNECT: Duration = Duration::from_secs(10);
 /// A server begins to answer, and goes on, within this time.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// A request is sent no slower than this.
-const SLOWEST_BYTES_S: u64 = 64 << 10;
 /// The longest answer in JSON.
 const JSON_MAX_BYTES: usize = 64 << 20;
 /// A server that is asked, over connections that are kept and used again.
 pub struct Connection {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Outgoing>,
     /// `https://host:port`, without a slash at the end.
     server: String,
     authorization: String,
     /// What a refusal of that means.
     unknown: String,
     runtime: Handle,
+    pace: Arc<dyn Pace>,
+    link: watch::Sender<Link>,
     /// Rung when calls are to end.
     ended: watch::Sender<bool>,
     /// Where the run time of the connections lives, and what ends it.
     thread: Option<(watch::Sender<bool>, JoinHandle<()>)>,
+}
+
+/// What a call is for.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Purpose<'a> {
+    /// The file whose content it brings.
+    pub(super) of: Option<NodeId>,
+    /// What says whether somebody waits for it; without that somebody does.
+    pub(super) urgency: Option<&'a Cancel>,
+    /// Nobody waits for its answer.
+    pub(super) waits: bool,
+}
+
+/// An answer whose body is read piece by piece.
+pub(super) struct Answer {
+    body: Incoming,
+    paid: Paid,
 }
 
 /// Who asks.
@@ -85,7 +104,19 @@ impl Connection {
         let (ended, over) = (watch::Sender::new(false), watch::Sender::new(false));
         let (runtime, thread) = spawn_runtime(over.subscribe())?;
         let thread = Some((over, thread));
-        Ok(Self { client, server, authorization, unknown, runtime, ended, thread })
+        let (pace, link): (Arc<dyn Pace>, _) = (Arc::new(Free), watch::Sender::default());
+        Ok(Self { client, server, authorization, unknown, runtime, pace, link, ended, thread })
+    }
+
+    /// Has bytes move as `pace` says.
+    pub fn paced(mut self, pace: Arc<dyn Pace>) -> Self {
+        self.pace = pace;
+        self
+    }
+
+    /// Uses the way to the server so from now on; calls under way that it does not allow are cut.
+    pub(super) fn set_link(&self, link: Link) {
+        self.link.send_replace(link);
     }
 
     /// Asks for what `path` below `/api/v1/` is, in JSON, and reads the answer.
@@ -93,8 +124,22 @@ impl Connection {
     /// # Errors
     /// Those of every call, and what the server says.
     pub fn json<T: DeserializeOwned>(&self, method: Method, path: &str, body: Vec<u8>) -> Result<T> {
+        self.json_for((method, path), body, Purpose::default())
+    }
+
+    /// Posts JSON whose answer nobody waits for.
+    pub(super) fn json_later<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> Result<T> {
+        self.json_for((Method::POST, path), body, Purpose { waits: true, ..Purpose::default() })
+    }
+
+    fn json_for<T: DeserializeOwned>(
+        &self,
+        asked: (Method, &str),
+        body: Vec<u8>,
+        purpose: Purpose<'_>,
+    ) -> Result<T> {
         let bytes = self.block_on(async {
-            let answer = self.send(method, path, "application/json", body).await?;
+            let answer = self.send(asked, "application/json", body, purpose).await?;
             self.collect(answer).await
         })?;
         serde_json::from_slice(&bytes).map_err(|e| self.strange("an answer that makes no sense").because(e))
@@ -121,11 +166,13 @@ impl Connection {
 
     /// Waits for `work`, or for the end of everything.
     pub(super) fn block_on<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let mut ended = self.ended.subscribe();
+        let (mut ended, mut link) = (self.ended.subscribe(), self.link.subscribe());
         self.runtime.block_on(async {
             tokio::select! {
-                done = work => done,
+                biased;
                 _ = ended.wait_for(|ended| *ended) => Err(Error::unavailable("this mount is about to end")),
+                _ = link.wait_for(|link| *link == Link::Offline) => Err(offline()),
+                done = work => done,
             }
         })
     }
@@ -133,34 +180,44 @@ impl Connection {
     /// Sends a request whose body is of media type `kind`, as the answer's is; what the server refuses is an error.
     pub(super) async fn send(
         &self,
-        method: Method,
-        path: &str,
+        (method, path): (Method, &str),
         kind: &str,
         body: Vec<u8>,
-    ) -> Result<http::Response<Incoming>> {
-        let len = body.len() as u64;
+        purpose: Purpose<'_>,
+    ) -> Result<Answer> {
+        if let Some(refusal) = self.link.borrow().refusal(purpose.waits) {
+            return Err(refusal);
+        }
+        let (body, sending) = Outgoing::new(body, !purpose.waits, self.pace.stream(Flow::Up));
         let request = Request::builder()
             .method(method)
             .uri(format!("{}/api/v1/{path}", self.server))
             .header(header::AUTHORIZATION, &self.authorization)
             .header(header::CONTENT_TYPE, kind)
-            .body(Full::from(body))
+            .body(body)
             .map_err(|e| Error::invalid(format!("address {}", self.server)).because(e))?;
-        let sending = Duration::from_secs(len / SLOWEST_BYTES_S);
-        let answer = tokio::time::timeout(CONNECT + PATIENCE + sending, self.client.request(request));
-        let answer = answer.await.map_err(|_| self.silent())?.map_err(|e| self.unreachable(e))?;
-        match answer.status().is_success() {
-            true if is_of(&answer, kind) => Ok(answer),
-            true => Err(self.stranger(answer.status())),
-            false => Err(self.refusal(answer).await),
+        let (mut answer, mut seen) = (std::pin::pin!(self.client.request(request)), 0);
+        let answer = loop {
+            match tokio::time::timeout(CONNECT + PATIENCE, &mut answer).await {
+                Ok(answer) => break answer.map_err(|e| self.unreachable(e))?,
+                Err(_) if sending.goes_on(&mut seen) => {}
+                Err(_) => return Err(self.silent()),
+            }
+        };
+        let (status, is_meant) = (answer.status(), is_of(&answer, kind));
+        let meter = self.pace.stream(Flow::Down(purpose.of));
+        let paid = Paid { meter, urgency: purpose.urgency.cloned() };
+        match status.is_success() {
+            true if is_meant => Ok(Answer { body: answer.into_body(), paid }),
+            true => Err(self.stranger(status)),
+            false => Err(self.refusal(answer, paid).await),
         }
     }
 
     /// The whole body of a short answer.
-    async fn collect(&self, answer: http::Response<Incoming>) -> Result<Bytes> {
-        let mut body = answer.into_body();
+    async fn collect(&self, mut answer: Answer) -> Result<Bytes> {
         let mut all = BytesMut::new();
-        while let Some(piece) = self.piece(&mut body).await? {
+        while let Some(piece) = self.piece(&mut answer).await? {
             if all.len() + piece.len() > JSON_MAX_BYTES {
                 return Err(self.strange("an answer without end"));
             }
@@ -169,25 +226,30 @@ impl Connection {
         Ok(all.freeze())
     }
 
-    /// The next bytes of an answer, which come within [`PATIENCE`].
-    pub(super) async fn piece(&self, body: &mut Incoming) -> Result<Option<Bytes>> {
+    /// The next bytes of an answer, which come within [`PATIENCE`]; then they wait for their turn.
+    pub(super) async fn piece(&self, answer: &mut Answer) -> Result<Option<Bytes>> {
         loop {
-            let frame = tokio::time::timeout(PATIENCE, body.frame()).await.map_err(|_| self.silent())?;
-            match frame.transpose().map_err(|e| self.unreachable(e))?.map(|frame| frame.into_data()) {
+            let frame = tokio::time::timeout(PATIENCE, answer.body.frame()).await;
+            let frame = frame.map_err(|_| self.silent())?.transpose().map_err(|e| self.unreachable(e))?;
+            match frame.map(|frame| frame.into_data()) {
                 None => return Ok(None),
-                Some(Ok(data)) if !data.is_empty() => return Ok(Some(data)),
+                Some(Ok(data)) if !data.is_empty() => {
+                    answer.paid.pay(data.len()).await;
+                    return Ok(Some(data));
+                }
                 Some(_) => {}
             }
         }
     }
 
     /// What the server said instead of an answer.
-    async fn refusal(&self, answer: http::Response<Incoming>) -> Error {
+    async fn refusal(&self, answer: http::Response<Incoming>, paid: Paid) -> Error {
         let status = answer.status();
         let told = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
         // The other form, a date, would need a clock that agrees with the server's.
         let wait = told.and_then(|seconds| seconds.trim().parse().ok()).map(Duration::from_secs);
         let is_problem = is_of(&answer, "application/problem+json");
+        let answer = Answer { body: answer.into_body(), paid };
         let body = if is_problem { self.collect(answer).await.ok() } else { None };
         let problem = body.and_then(|bytes| serde_json::from_slice::<Problem>(&bytes).ok());
         let Some(problem) = problem else { return self.stranger(status).retry_after(wait) };
@@ -223,6 +285,10 @@ impl Connection {
     pub(super) fn strange(&self, what: &str) -> Error {
         Error::corrupt(format!("{} sent {what}", self.server))
     }
+}
+
+fn offline() -> Error {
+    Link::Offline.refusal(false).expect("nothing is asked offline")
 }
 
 /// Starts a thread that drives connections until `over` says so: callers may be of any run time, or of none.

@@ -1,14 +1,13 @@
 //! A project at a server, over HTTP. Source: crates/larder-api/PROTOCOL.md.
 
-use super::connection::Connection;
-use super::{Cancel, Feed, News, Origin, Page, Project, Pushed, Role};
+use super::connection::{Answer, Connection, Purpose};
+use super::{Cancel, Feed, Link, News, Origin, Page, Project, Pushed, Role};
 use crate::catalog::{Cursor, Entry};
 use crate::wire::{self, Described, WireChange, WireChanges, WireEntry, WireNode, WirePage};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{Bytes, BytesMut};
 use http::Method;
-use hyper::body::Incoming;
 use larder_core::{ChunkId, Error, Name, NodeId, Result, chunker, manifest};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -34,6 +33,11 @@ impl HttpOrigin {
     /// Will ask over `connection` for `project`.
     pub fn new(connection: Connection, project: &str) -> Self {
         Self { connection, project: project.to_owned() }
+    }
+
+    /// Uses the way to the server so from now on; calls under way that it does not allow are cut.
+    pub fn set_link(&self, link: Link) {
+        self.connection.set_link(link);
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -110,8 +114,10 @@ impl Origin for HttpOrigin {
         let path = self.path(&format!("/nodes/{of}/chunks"));
         let body = ids.iter().flat_map(|id| id.0).collect();
         self.connection.block_unless(cancel, async {
-            let answer = self.connection.send(Method::POST, &path, "application/octet-stream", body).await?;
-            let mut frames = Frames { body: answer.into_body(), ahead: BytesMut::new() };
+            let purpose = Purpose { of: Some(of), urgency: Some(cancel), waits: false };
+            let asked = (Method::POST, path.as_str());
+            let answer = self.connection.send(asked, "application/octet-stream", body, purpose).await?;
+            let mut frames = Frames { answer, ahead: BytesMut::new() };
             for at in 0..ids.len() {
                 let length = frames.take(&self.connection, 4).await?;
                 let length = u32::from_le_bytes(length[..].try_into().expect("four bytes were taken"));
@@ -164,11 +170,11 @@ impl Origin for HttpOrigin {
         let after = URL_SAFE_NO_PAD.encode(&after.0);
         let path = self.path(&format!("/news?after={after}"));
         self.connection.block_on(async {
-            let answer = self.connection.send(Method::GET, &path, "text/event-stream", Vec::new()).await?;
-            let mut body = answer.into_body();
+            let (asked, purpose) = ((Method::GET, path.as_str()), Purpose::default());
+            let mut answer = self.connection.send(asked, "text/event-stream", Vec::new(), purpose).await?;
             let heard = async {
                 let mut seen = Vec::new();
-                while let Some(piece) = self.connection.piece(&mut body).await? {
+                while let Some(piece) = self.connection.piece(&mut answer).await? {
                     // Anything but a heartbeat, which is a comment, says that there is news.
                     seen.extend_from_slice(&piece);
                     if seen.windows(NEWS.len()).any(|bytes| bytes == NEWS) {
@@ -186,14 +192,14 @@ impl Origin for HttpOrigin {
 
 /// An answer that is read piece by piece.
 struct Frames {
-    body: Incoming,
+    answer: Answer,
     ahead: BytesMut,
 }
 
 impl Frames {
     async fn take(&mut self, connection: &Connection, len: usize) -> Result<Bytes> {
         while self.ahead.len() < len {
-            match connection.piece(&mut self.body).await? {
+            match connection.piece(&mut self.answer).await? {
                 Some(piece) => self.ahead.extend_from_slice(&piece),
                 None => return Err(connection.unreachable("the answer broke off")),
             }

@@ -12,6 +12,7 @@ mod http;
 mod known;
 mod mirror;
 mod outbox;
+mod pacing;
 mod pushing;
 mod resolve;
 mod tls;
@@ -23,6 +24,7 @@ pub use http::HttpOrigin;
 pub(crate) use mirror::CURSOR;
 pub use mirror::{Hear, Mirror};
 pub use outbox::Answer;
+pub use pacing::{Flow, Free, Link, Meter, Pace};
 pub use resolve::Resolving;
 
 use crate::catalog::{Cursor, Entry};

@@ -1,5 +1,6 @@
 //! What a device sends: chunks that the server lacks, and its entries. Source: crates/larder-api/PROTOCOL.md § Writing.
 
+use super::connection::Purpose;
 use super::http::{HttpOrigin, news_of};
 use super::{ASKED_MAX, PUSHED_MAX, PUSHED_MAX_BYTES, Pushed, RANGE_BITS, Refused, SENT_MAX, SENT_MAX_BYTES};
 use crate::catalog::Entry;
@@ -68,7 +69,7 @@ impl HttpOrigin {
     pub(super) fn push_entries(&self, entries: &[Entry]) -> Result<Pushed> {
         debug_assert!(entries.len() <= PUSHED_MAX, "a bound of the protocol");
         let (body, told) = body_of(entries);
-        let pushed: WirePushed = self.json(Method::POST, "/commits", body)?;
+        let pushed: WirePushed = self.connection().json_later(&self.path("/commits"), body)?;
         let is_whole = match pushed.refused {
             Some(_) => pushed.done < told,
             None => pushed.done == told,
@@ -93,10 +94,11 @@ impl HttpOrigin {
     fn post(&self, path: &str, body: Vec<u8>, limit: usize) -> Result<Vec<u8>> {
         let path = self.path(path);
         self.connection().block_on(async {
-            let answer = self.connection().send(Method::POST, &path, BINARY, body).await?;
-            let mut body = answer.into_body();
+            let (asked, purpose) =
+                ((Method::POST, path.as_str()), Purpose { waits: true, ..Purpose::default() });
+            let mut answer = self.connection().send(asked, BINARY, body, purpose).await?;
             let mut bytes = Vec::new();
-            while let Some(piece) = self.connection().piece(&mut body).await? {
+            while let Some(piece) = self.connection().piece(&mut answer).await? {
                 if bytes.len() + piece.len() > limit {
                     return Err(self.strange("more than was asked for"));
                 }
