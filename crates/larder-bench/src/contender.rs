@@ -16,6 +16,8 @@ use crate::machine::{free_port, wait_until};
 const START_LIMIT: Duration = Duration::from_secs(120);
 /// A process that has not ended so long after SIGTERM is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// The password of `admin` at our server.
+pub const PASSWORD: &str = "larder-bench";
 /// `admin:larder-bench`, as Basic authentication spells it.
 const ADMIN: &str = "Basic YWRtaW46bGFyZGVyLWJlbmNo";
 
@@ -191,7 +193,7 @@ pub fn find(program: &str, tools: &Path) -> Option<PathBuf> {
 fn larder(command: &mut Command, place: &Path, port: u16) {
     command.arg("serve").arg("--data").arg(place.join("data"));
     command.args(["--listen", &format!("127.0.0.1:{port}")]);
-    command.env("LARDER_ADMIN_PASSWORD", "larder-bench");
+    command.env("LARDER_ADMIN_PASSWORD", PASSWORD);
 }
 
 fn apache(command: &mut Command, place: &Path, port: u16) -> io::Result<()> {

@@ -4,7 +4,9 @@
 //! Markdown table with medians, ratios and the goals. Development only: nothing depends on this package.
 
 mod contender;
+mod device;
 mod http;
+mod link;
 mod machine;
 mod memory;
 mod mounting;
@@ -13,6 +15,7 @@ mod start;
 mod table;
 mod throttle;
 mod work_mount;
+mod work_remote;
 mod work_webdav;
 
 use std::io;
@@ -31,6 +34,8 @@ const TERMS: &str = "\
 | apache | in the page cache | none | event MPM, mod_dav_fs, sendfile on |
 | nginx | in the page cache | none | dav + dav-ext, 2 workers, sendfile on |
 | rclone | in the page cache | none | `serve webdav` of a local folder |
+| local mount | as larder's mount | – | `larder mount` of a data directory |
+| curl | – | Basic | GET of the same file to /dev/null |
 | ext4 | durable at fsync | – | a plain folder |
 | rclone mount | in its cache; uploaded later | – | local folder, `--vfs-cache-mode full` |
 | davfs2 | in its cache; uploaded at close | none | over Apache, `delay_upload 0` |
@@ -73,6 +78,7 @@ fn measure(options: &Options) -> io::Result<()> {
         let done = match part.as_str() {
             "webdav" => work_webdav::run(options, &mut table),
             "mount" => work_mount::run(options, &mut table),
+            "remote" => work_remote::run(options, &mut table),
             "memory" => memory::run(options, &mut table),
             "start" => start::run(options, &mut table),
             _ => throttle::run(options, &mut table),

@@ -74,20 +74,44 @@ impl Mounted {
             },
             _ => return Ok(Some(mounted)),
         }
-        let point = mounted.folder.canonicalize()?;
+        mounted.guarded(options, &place).map(Some)
+    }
+
+    /// What `process` mounts at `folder`, once it is there; its log is in `place`.
+    ///
+    /// # Errors
+    /// The mount did not appear in time.
+    pub fn of(
+        options: &Options,
+        name: &'static str,
+        folder: PathBuf,
+        process: Process,
+        place: &Path,
+    ) -> io::Result<Mounted> {
+        Mounted { name, folder, guard: None, process: Some(process), _server: None }.guarded(options, place)
+    }
+
+    fn guarded(mut self, options: &Options, place: &Path) -> io::Result<Mounted> {
+        let point = self.folder.canonicalize()?;
         let minor =
             || mounts().into_iter().rev().find(|(at, _)| Path::new(at) == point).map(|(_, minor)| minor);
         if !wait_until(MOUNT_LIMIT, || minor().is_some()) {
             let said = fs::read_to_string(place.join("log")).unwrap_or_default();
             return Err(io::Error::other(format!(
-                "{name} did not mount: {}",
+                "{} did not mount: {}",
+                self.name,
                 said.lines().last().unwrap_or("no word")
             )));
         }
-        mounted.guard = Some(Guard::start(
+        self.guard = Some(Guard::start(
             fuse_control(&options.scratch)?.join(minor().unwrap_or(0).to_string()).join("abort"),
         ));
-        Ok(Some(mounted))
+        Ok(self)
+    }
+
+    /// The process behind it, if it is one.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().map_or(0, Process::id)
     }
 
     /// Allows the next work this much time, after which the mount is cut off.

@@ -14,11 +14,12 @@ const READY_BYTES: u64 = 512 * MIB;
 const LEAST_COUNT: usize = 64;
 
 /// How to call the bench.
-pub const USAGE: &str = "larder-bench [all|webdav|mount|memory|start|throttle]…
+pub const USAGE: &str = "larder-bench [all|webdav|mount|remote|memory|start|throttle]…
   --rounds N      rounds of the interleaved parts (default 3)
   --size SIZE     what stands for 1 GiB, e.g. 64MiB; counts shrink with it (default 1GiB)
   --only NAME     only this contender; may be repeated
-  --work NAME     only this work: put, get, small, propfind, copy, sequential, files, random; may be repeated
+  --work NAME     only this work: put, get, small, propfind, copy, sequential, files, random,
+                  crowd, read, line, git, push, fetch; may be repeated
   --json          print JSON lines instead of the table
   --scratch DIR   where everything is kept until the end (default below the system's temporary folder)
   --larder FILE   this larder instead of building one
@@ -65,10 +66,10 @@ impl Options {
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| invalid(&format!("{word} needs a value")));
             match word.as_str() {
-                "all" => {
-                    options.parts.extend(["webdav", "mount", "memory", "start", "throttle"].map(String::from))
-                }
-                "webdav" | "mount" | "memory" | "start" | "throttle" => options.parts.push(word),
+                "all" => options
+                    .parts
+                    .extend(["webdav", "mount", "remote", "memory", "start", "throttle"].map(String::from)),
+                "webdav" | "mount" | "remote" | "memory" | "start" | "throttle" => options.parts.push(word),
                 "--rounds" => {
                     options.rounds = value()?.parse().map_err(|_| invalid("--rounds needs a number"))?
                 }

@@ -34,7 +34,7 @@ pub struct Row {
 impl Row {
     /// Says whether less is better.
     fn small_is_good(&self) -> bool {
-        matches!(self.unit, "ms" | "s" | "MiB" | "%")
+        matches!(self.unit, "ms" | "s" | "MiB" | "%" | "RTT")
     }
 }
 
@@ -93,6 +93,27 @@ pub const ROWS: &[Row] = &[
     row("random_read_cold", "random 4 KiB reads in 1 GiB, cold", "ops/s", &[]),
     row("random_write", "random 4 KiB writes in 1 GiB, buffered", "ops/s", &[Goal::Peer("ext4", 0.15)]),
     row("random_write_fsync", "the same, with the fsync at the end", "ops/s", &[Goal::Peer("ext4", 0.15)]),
+    row("crowd_listed", "remote mount of 1,000,000 files, to the first listing", "s", &[Goal::AtMost(1.0)]),
+    row("crowd_rss", "peak RSS by then", "MiB", &[Goal::AtMost(150.0)]),
+    row("crowd_known", "peak RSS once all their names are known", "MiB", &[]),
+    row("first_byte", "first byte of a cold 1 GiB file, 40 ms away", "RTT", &[Goal::AtMost(2.5)]),
+    row(
+        "remote_cold",
+        "remote mount: read 1 GiB for the first time",
+        "MiB/s",
+        &[Goal::Peer("rclone mount", 2.0), Goal::Peer("curl", 0.7)],
+    ),
+    row(
+        "line_read",
+        "read 64 MiB over 100 Mbit/s, 40 ms away: part of the line",
+        "ratio",
+        &[Goal::AtLeast(0.9)],
+    ),
+    row("remote_again", "remote mount: read it again", "MiB/s", &[Goal::Peer("local mount", 0.9)]),
+    row("git_status", "`git status` of 10,000 files that are here", "ms", &[Goal::Peer("ext4", 0.5)]),
+    row("push_5", "copy 5 MB into a remote mount, until the server has it", "s", &[Goal::AtMost(0.2)]),
+    row("push_50", "the same with 50 MB", "s", &[Goal::AtMost(1.0)]),
+    row("fetch_rss", "peak RSS of 100 files of 16 MiB fetched at once", "MiB", &[Goal::AtMost(400.0)]),
     row("rss_in", "peak RSS, 10 GiB in over 8 streams", "MiB", &[Goal::AtMost(400.0)]),
     row("rss_out", "peak RSS, 10 GiB out over 8 streams", "MiB", &[Goal::AtMost(400.0)]),
     row("rss_million", "peak RSS, filling up to 1,000,000 files and 10 GiB", "MiB", &[Goal::AtMost(1024.0)]),
