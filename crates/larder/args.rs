@@ -176,6 +176,14 @@ pub enum Command {
         /// Show it again each second while the server runs
         #[arg(long)]
         watch: bool,
+        /// One short line of what moves, for bars and prompts; without PATH of all mounts of servers' projects
+        #[arg(long, conflicts_with = "watch")]
+        line: bool,
+    },
+    /// Tell of changes and of what is fetched and sent, as it happens; with --json one value a line
+    Events {
+        /// At a path in a mount or in the drive, and below it [default: everything in the drive]
+        path: Option<PathBuf>,
     },
     /// Say what was changed in a mount of a server's project and not sent there yet
     Push {

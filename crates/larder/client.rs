@@ -45,6 +45,19 @@ pub fn ask_running(settings: &StoreSettings, request: &Request) -> Result<Option
     connect(settings)?.map(|stream| talk(stream, request, &|_| {})).transpose()
 }
 
+/// Hands events of a running process to `on_event`, until that says that it was enough; `None` where there is none.
+///
+/// # Errors
+/// Those of the request.
+pub fn listen(
+    settings: &StoreSettings,
+    request: &Request,
+    on_event: &mut dyn FnMut(&Value) -> bool,
+) -> Result<Option<()>> {
+    let Some(stream) = connect(settings)? else { return Ok(None) };
+    converse(stream, request, &|_| {}, on_event).map(|_| Some(()))
+}
+
 /// Does what [`ask_running`] does; a process that is about to take commands, or about to end, is waited for.
 ///
 /// # Errors
@@ -105,7 +118,16 @@ fn connect(settings: &StoreSettings) -> Result<Option<UnixStream>> {
     }
 }
 
-fn talk(mut stream: UnixStream, request: &Request, progress: &dyn Fn(Progress)) -> Result<Value> {
+fn talk(stream: UnixStream, request: &Request, progress: &dyn Fn(Progress)) -> Result<Value> {
+    converse(stream, request, progress, &mut |_| true)
+}
+
+fn converse(
+    mut stream: UnixStream,
+    request: &Request,
+    progress: &dyn Fn(Progress),
+    on_event: &mut dyn FnMut(&Value) -> bool,
+) -> Result<Value> {
     let broken = |e| Error::unavailable("the server went away").because(e);
     let mut line = serde_json::to_vec(request).expect("strings and numbers become JSON");
     line.push(b'\n');
@@ -115,6 +137,8 @@ fn talk(mut stream: UnixStream, request: &Request, progress: &dyn Fn(Progress)) 
             .map_err(|e| Error::unavailable("the server gave an answer of another version").because(e))?;
         match reply {
             Reply::Progress(step) => progress(step),
+            Reply::Event(event) if on_event(&event) => {}
+            Reply::Event(_) => return Ok(Value::Null),
             last => return last.outcome().unwrap_or_else(|| unreachable!("progress is matched above")),
         }
     }

@@ -11,7 +11,9 @@ use crate::request::Request;
 use crate::run::{MountPlan, Plan};
 use crate::show::{self, Bar, Look};
 use crate::users::{PASSWORD_MAX_BYTES, made_password};
-use crate::{client, daemon, doctor, joined, logging, mounts, notify, ordering, prompt, run, time, watch};
+use crate::{
+    client, daemon, doctor, joined, logging, mounts, notify, ordering, prompt, run, time, umounting, watch,
+};
 use clap::CommandFactory;
 use larder_core::{Error, Kind, Result};
 use larder_drive::Clock;
@@ -45,7 +47,13 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Mount { source, dir, mounting, paused_reads, conflicts, daemon } => {
             here.mount(source, dir, mounting, (paused_reads == PausedReads::Wait, conflicts.into()), daemon)
         }
-        Command::Umount { dir } => here.umount(&dir),
+        Command::Umount { dir } => {
+            let dir = umounting::run(&dir, |data| here.store_in(Some(data)))?;
+            if here.common.json {
+                println!("{}", json!({ "dir": dir }));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Login { url, user, password_stdin, device, ca, insecure_http } => {
             let login = Login { url, user, device, ca, insecure_http };
             let (server, device) = login.run(|| prompt::password(password_stdin))?;
@@ -58,6 +66,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Doctor => doctor::run(&here.store()?, here.common.json),
         Command::Completions { .. } => unreachable!("answered above"),
         Command::Status { watch: true, .. } => here.watch(command),
+        Command::Status { line: true, path, .. } => here.status_line(path.as_deref()),
+        Command::Events { path } => here.events(path.as_deref()),
         Command::Fetch { .. } | Command::Pause(_) | Command::Resume(_) | Command::Cancel(_) => {
             let data = here.common.data.clone();
             let told = ordering::run(command, data, |data| here.store_in(Some(data)))?;
@@ -179,37 +189,6 @@ impl Here {
         if self.common.json { println!("{value}") } else { println!("{line}") }
     }
 
-    fn umount(&self, dir: &Path) -> Result<ExitCode> {
-        let dir = std::path::absolute(dir).map_err(|e| Error::io(dir.display().to_string(), e))?;
-        let mount = mounts::at(&dir)?
-            .ok_or_else(|| Error::not_found(format!("{} is no mount of Larder", dir.display())))?;
-        let store = self.store_in(Some(mount.source.clone()))?;
-        // The process that serves it knows when the last write is committed.
-        match client::ask_running(&store, &Request::Umount { dir: mount.dir.clone() }) {
-            Ok(Some(_)) => {}
-            Ok(None) => {
-                let done = larder_fuse::unmount(&mount.dir);
-                // A process that ends may have been faster.
-                if done.is_err() && mounts::at(&mount.dir)?.as_ref() == Some(&mount) {
-                    return done.map(|()| ExitCode::SUCCESS);
-                }
-                client::await_end(&store)?;
-            }
-            // What has the drive open now did not make this mount.
-            Err(error) if error.kind() == Kind::NotFound => larder_fuse::unmount(&mount.dir)?,
-            Err(error) => {
-                if mounts::at(&mount.dir)?.as_ref() == Some(&mount) {
-                    larder_fuse::unmount(&mount.dir)?;
-                }
-                return Err(error);
-            }
-        }
-        if self.common.json {
-            println!("{}", json!({ "dir": dir }));
-        }
-        Ok(ExitCode::SUCCESS)
-    }
-
     /// Shows the answer again and again while a server runs.
     fn watch(&self, command: Command) -> Result<ExitCode> {
         let asked = Asked::of(command)?;
@@ -221,18 +200,50 @@ impl Here {
     fn limit(&self, limiting: Limiting) -> Result<ExitCode> {
         let (mount, request) = limiting.request();
         let of_device = matches!(request, Request::Limit { link: Some(_), .. });
-        let of_drive = self.common.data.is_some() || holds_drive(&self.store()?.data);
         let sources = match mount {
             Some(mount) => vec![ordering::remote(&mount)?.0],
-            None if self.common.data.is_none() && (of_device || !of_drive) => {
-                ordering::remotes()?.into_iter().map(|(data, _)| data).collect()
-            }
-            None => vec![self.store()?.data],
+            None => self.sources(of_device)?,
         };
         for source in sources {
             self.ask(Asked { source: Some(source), ..Asked::plain(request.clone()) })?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// The drive that the user named, or all mounts of servers' projects; without either the usual drive, where there is one
+    /// and not only `of_devices` are meant.
+    fn sources(&self, of_devices: bool) -> Result<Vec<PathBuf>> {
+        let usual = self.store()?.data;
+        if self.common.data.is_some() || (holds_drive(&usual) && !of_devices) {
+            return Ok(vec![usual]);
+        }
+        Ok(ordering::remotes()?.into_iter().map(|(data, _)| data).collect())
+    }
+
+    /// The drive that has `path`.
+    fn source_of(&self, path: &Path) -> Result<(StoreSettings, Vec<u8>)> {
+        let place = mounts::place(path)?;
+        let store = self.store_in(place.source.clone().or_else(|| self.common.data.clone()))?;
+        Ok((store, place.bytes()))
+    }
+
+    fn status_line(&self, path: Option<&Path>) -> Result<ExitCode> {
+        let stores = match path {
+            Some(path) => vec![self.source_of(path)?.0],
+            None => {
+                let sources = self.sources(true)?.into_iter();
+                sources.map(|data| self.store_in(Some(data))).collect::<Result<_>>()?
+            }
+        };
+        watch::line(&stores, self.common.json).map(|()| ExitCode::SUCCESS)
+    }
+
+    fn events(&self, path: Option<&Path>) -> Result<ExitCode> {
+        let (store, path) = match path {
+            Some(path) => self.source_of(path)?,
+            None => (self.store()?, Vec::new()),
+        };
+        watch::events(&store, &Request::Events { path }, self.common.json).map(|()| ExitCode::SUCCESS)
     }
 
     /// Asks whoever has the drive open, and shows the answer.

@@ -82,6 +82,16 @@ pub fn show(drive: &Drive, top: NodeId, shown: &mut Value) -> Result<()> {
     Ok(())
 }
 
+/// What is fetched at `top` and below it, as [`show`] has it.
+///
+/// # Errors
+/// Those of the index.
+pub fn below(drive: &Drive, top: &DrivePath) -> Result<Vec<Value>> {
+    let Some(fetch) = drive.fetching() else { return Ok(Vec::new()) };
+    let top = if top.is_root() { None } else { Some(drive.resolve(top)?.id) };
+    Ok(fetch.report(top)?.files.iter().take(LISTED_MAX).map(|file| progress(drive, file)).collect())
+}
+
 fn progress(drive: &Drive, file: &Progress) -> Value {
     let path =
         drive.path_of(file.node).map_or_else(|_| format!("node {}", file.node), |path| path.to_string());

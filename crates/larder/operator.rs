@@ -83,6 +83,9 @@ impl Operator {
             Request::Conflicts { path, keep: Some(keep) } => {
                 conflicts::settle(&self.opened, &DrivePath::parse(path)?, keep)
             }
+            Request::Events { .. } => {
+                Err(Error::unavailable("nothing happens where no server or mount runs"))
+            }
             Request::Versions { path } => self.versions(&DrivePath::parse(path)?),
             Request::Restore { path, version, at_ns } => {
                 self.restore(&DrivePath::parse(path)?, version, at_ns)

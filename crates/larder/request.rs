@@ -51,6 +51,11 @@ pub enum Request {
         /// How it ends.
         keep: Option<Keep>,
     },
+    /// What changes, and how transfers go on, until the client goes away: [`Reply::Event`]s.
+    Events {
+        /// At this path of the drive, and below it.
+        path: Vec<u8>,
+    },
     /// The versions of a path.
     Versions {
         /// A path of the drive.
@@ -179,6 +184,8 @@ pub struct Progress {
 pub enum Reply {
     /// It goes on.
     Progress(Progress),
+    /// Something happened.
+    Event(Value),
     /// It is done.
     Done(Value),
     /// It failed.
@@ -204,7 +211,7 @@ impl Reply {
     /// The outcome, if this is the last line.
     pub fn outcome(self) -> Option<Result<Value>> {
         match self {
-            Reply::Progress(_) => None,
+            Reply::Progress(_) | Reply::Event(_) => None,
             Reply::Done(value) => Some(Ok(value)),
             Reply::Failed { kind, what } => Some(Err(Error::new(crate::failure::kind_named(&kind), what))),
         }

@@ -75,8 +75,8 @@ impl View {
     fn virtual_xattr(&self, id: NodeId, name: &[u8]) -> Answer<Vec<u8>> {
         let node = self.mount.node(id).map_err(|e| errno::of(&e))?;
         let text = match (name, node.head()) {
-            (b"state", Some(_)) if node.draft => "being written".to_owned(),
-            (b"state", _) => "available".to_owned(),
+            (b"state", _) => self.drive.kept(&node).map_err(|e| errno::of(&e))?.0.word().to_owned(),
+            (b"percent", Some(_)) => self.drive.kept(&node).map_err(|e| errno::of(&e))?.1.to_string(),
             (b"why", _) => "stored in this drive".to_owned(),
             (b"hash", Some(head)) => head.etag(),
             (b"versions", Some(_)) => {
