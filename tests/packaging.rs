@@ -41,7 +41,9 @@ fn units_are_sound() {
     copy_unit("larder.service", &system);
     let user = folder.path().join("larder-mount@.service");
     copy_unit("larder-mount@.service", &user);
-    for (arguments, unit) in [(&[][..], &system), (&["--user"], &user)] {
+    let project = folder.path().join("larder@.service");
+    copy_unit("larder@.service", &project);
+    for (arguments, unit) in [(&[][..], &system), (&["--user"], &user), (&["--user"], &project)] {
         let done = verify(arguments, unit);
         assert!(done.code() == 0 && !done.stderr.contains("larder"), "{done}");
     }
@@ -52,7 +54,7 @@ fn units_are_sound() {
 
 #[test]
 fn units_leave_the_name_of_the_boot_readable() {
-    for unit in ["larder.service", "larder-mount@.service", "no-mount.conf"] {
+    for unit in ["larder.service", "larder-mount@.service", "larder@.service", "no-mount.conf"] {
         let text = std::fs::read_to_string(shipped(unit)).expect("a unit");
         // It hides /proc/sys; without the boot's name each start after a kill is as slow as after a power cut.
         assert!(!text.contains("ProcSubset="), "{unit}");

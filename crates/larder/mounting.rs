@@ -200,6 +200,18 @@ impl Mounts {
     }
 }
 
+/// Takes away dead mounts of the drive in `data`, whose lock this process has: nobody else could serve them, and whoever
+/// looks at one is told that the transport endpoint is not connected.
+pub fn clear_dead(data: &Path) {
+    let left = mounts::list().unwrap_or_default();
+    for dead in left.into_iter().filter(|mount| mount.source == data) {
+        match larder_fuse::clean_stale(&dead.dir) {
+            Ok(()) => tracing::info!(dir = %dead.dir.display(), "took a mount away that had died"),
+            Err(error) => tracing::warn!(%error, "an earlier mount"),
+        }
+    }
+}
+
 /// Reads options as mount(8) passes them on; what concerns mount(8) itself is skipped.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use crate::limiter::Limiter;
 use crate::limits::Set;
 use crate::listen::Listening;
 use crate::metrics::Metrics;
-use crate::mounting::Mounts;
+use crate::mounting::{self, Mounts};
 use crate::operator::{Operator, Serving};
 use crate::pages::{self, Shown};
 use crate::ready::Ready;
@@ -99,6 +99,8 @@ async fn serve(plan: Plan) -> Result<()> {
     // A server may have to be asked, which waits.
     let opened = tokio::task::spawn_blocking(move || Opened::open(&store)).await;
     let opened = opened.unwrap_or_else(|_| Err(Error::corrupt("opening the drive failed")))?;
+    let at = data.clone();
+    let _ = tokio::task::spawn_blocking(move || mounting::clear_dead(&at)).await;
     let mut ready = Ready { data: data.clone(), command: plan.command, ..Ready::default() };
     let door = match &plan.http {
         Some(http) => Some(open_door(http, tls.clone(), &opened, plan.admin_password, &mut ready).await?),

@@ -164,7 +164,10 @@ fn receive(socket: &OwnedFd) -> rustix::io::Result<Option<OwnedFd>> {
 }
 
 /// Takes away what a mount that died has left at `mountpoint`.
-pub(crate) fn clean_stale(mountpoint: &Path) -> Result<()> {
+///
+/// # Errors
+/// `Exists` where something is mounted there that lives, or does not answer; those of unmounting.
+pub fn clean_stale(mountpoint: &Path) -> Result<()> {
     let what = || format!("mount point {}", mountpoint.display());
     let entry = mountinfo::mounted_at(mountpoint).map_err(|e| Error::io(what(), e))?;
     if !entry.is_some_and(|entry| entry.kind.starts_with("fuse")) {

@@ -27,7 +27,7 @@ mod statfs;
 mod view;
 mod xattrs;
 
-pub use attach::is_available;
+pub use attach::{clean_stale, is_available};
 pub use mounted::{Mounted, spawn};
 pub use stand_in::stand_in;
 
