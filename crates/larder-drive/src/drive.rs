@@ -63,7 +63,7 @@ pub struct Usage {
 pub struct Drive {
     base: Base,
     pub(crate) settings: Settings,
-    pub(crate) caches: Caches,
+    pub(crate) caches: Arc<Caches>,
     locks: Locks,
     subscribers: Subscribers,
     horizon: Horizon,
@@ -99,7 +99,10 @@ impl Drive {
 
     fn open_with(parts: Parts, settings: Settings, fetch: Option<Fetch>) -> Result<Arc<Self>> {
         let locks = Locks::load(&parts)?;
-        let caches = Caches::new(settings.chunk_cache_bytes, settings.manifest_cache_bytes);
+        let caches = Arc::new(Caches::new(settings.chunk_cache_bytes, settings.manifest_cache_bytes));
+        if let Some(fetch) = &fetch {
+            fetch.keep_in(caches.clone());
+        }
         let (subscribers, horizon) = (Subscribers::default(), Horizon::default());
         Ok(Arc::new(Self { base: Base::new(parts), settings, caches, locks, subscribers, horizon, fetch }))
     }

@@ -250,8 +250,15 @@ impl Shared {
             (Ok(body), Err(error)) => (Some(body), Some((Failure::Refused(error.kind()), error))),
             (Err(failure), _) => (None, Some(failure)),
         };
-        if body.is_some_and(|body| driver.readers.came(&id, &body)) {
-            self.answered.notify_all();
+        if let Some(body) = body {
+            let came = driver.readers.came(&id, &body);
+            if let Some(cache) = self.cache.get().filter(|_| came.is_next) {
+                // Checked already, and at hand: else it would be read from the store and checked again.
+                cache.keep(&id, &body);
+            }
+            if came.is_awaited {
+                self.answered.notify_all();
+            }
         }
         // Nobody may want it any more; it is kept all the same.
         if driver.close(request) {

@@ -22,6 +22,7 @@ pub use requested::Switches;
 pub use survey::Here;
 pub(crate) use survey::here;
 
+use crate::cache::Caches;
 use crate::{Clock, Parts};
 use driver::Driver;
 use larder_core::{Error, Result};
@@ -30,7 +31,7 @@ use larder_policy::plan::IN_FLIGHT_MAX;
 use larder_store::origin::Origin;
 use larder_store::{Catalog, ChunkStore};
 use parking_lot::{Condvar, Mutex};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,8 @@ pub struct Fetch {
 struct Shared {
     origin: Arc<dyn Origin>,
     chunks: Arc<dyn ChunkStore>,
+    /// The drive's, for what somebody is about to read.
+    cache: OnceLock<Arc<Caches>>,
     catalog: Arc<dyn Catalog>,
     clock: Clock,
     random: fn(&mut [u8]),
@@ -83,6 +86,7 @@ impl Fetch {
         let shared = Arc::new(Shared {
             origin,
             chunks: parts.chunks.clone(),
+            cache: OnceLock::new(),
             catalog: parts.catalog.clone(),
             clock: parts.clock.clone(),
             random: parts.random,
@@ -102,6 +106,11 @@ impl Fetch {
         fetch.spawn("larder-fetch-time", Shared::keep_time)?;
         fetch.spawn("larder-fetch-feed", Shared::feed)?;
         Ok(fetch)
+    }
+
+    /// Has what comes for somebody who is about to read it kept in `cache`, too.
+    pub(crate) fn keep_in(&self, cache: Arc<Caches>) {
+        self.shared.cache.get_or_init(|| cache);
     }
 
     fn spawn(&mut self, name: &str, run: fn(&Shared)) -> Result<()> {

@@ -32,38 +32,49 @@ struct Reading {
 enum Whom {
     /// A thread that waits for a chunk.
     Thread { chunk: ChunkId, answer: Option<Result<Bytes>> },
-    /// A thread that will ask for each of the chunks in turn.
-    Following,
-    /// Nobody yet: so many chunks.
-    Ahead(usize),
+    /// A thread that will ask for each of these chunks in turn.
+    Following(Vec<ChunkId>),
+    /// Nobody yet.
+    Ahead(Vec<ChunkId>),
+}
+
+/// For whom a chunk came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Came {
+    /// Somebody waits for it.
+    pub(super) is_awaited: bool,
+    /// Somebody will ask for it soon.
+    pub(super) is_next: bool,
 }
 
 impl Readers {
     fn add(&mut self, job: JobId, of: NodeId, for_whom: Whom) {
-        if let Whom::Ahead(chunks) = for_whom {
-            self.ahead_chunks += chunks;
+        if let Whom::Ahead(chunks) = &for_whom {
+            self.ahead_chunks += chunks.len();
         }
         self.wishes.insert(job, Reading { of, for_whom });
     }
 
     fn remove(&mut self, job: JobId) {
         if let Some(Reading { for_whom: Whom::Ahead(chunks), .. }) = self.wishes.remove(&job) {
-            self.ahead_chunks -= chunks;
+            self.ahead_chunks -= chunks.len();
         }
     }
 
-    /// Hands a chunk to those who wait for it; says whether there are any.
-    pub(super) fn came(&mut self, id: &ChunkId, body: &Bytes) -> bool {
-        let mut is_awaited = false;
+    /// Hands a chunk to those who wait for it; says whom it is for.
+    pub(super) fn came(&mut self, id: &ChunkId, body: &Bytes) -> Came {
+        let mut came = Came::default();
         for reading in self.wishes.values_mut() {
-            if let Whom::Thread { chunk, answer } = &mut reading.for_whom
-                && chunk == id
-            {
-                *answer = Some(Ok(body.clone()));
-                is_awaited = true;
+            match &mut reading.for_whom {
+                Whom::Thread { chunk, answer } if chunk == id => {
+                    *answer = Some(Ok(body.clone()));
+                    came.is_awaited = true;
+                }
+                Whom::Following(ids) | Whom::Ahead(ids) => came.is_next |= ids.contains(id),
+                Whom::Thread { .. } => {}
             }
         }
-        is_awaited
+        came
     }
 
     /// A wish ended; says whether it was a reader's. `cause` as for the driver's pump.
@@ -75,7 +86,7 @@ impl Readers {
                     answer.get_or_insert_with(|| Err(failure(kind, chunk, cause)));
                 }
             }
-            Whom::Following | Whom::Ahead(_) => self.remove(job),
+            Whom::Following(_) | Whom::Ahead(_) => self.remove(job),
         }
         true
     }
@@ -88,7 +99,7 @@ impl Readers {
                 Whom::Thread { answer, .. } => {
                     answer.get_or_insert_with(|| Err(Error::new(refusal.kind(), refusal.to_string())));
                 }
-                Whom::Following | Whom::Ahead(_) => ended.push(Event::Cancel(Scope::Job(*job))),
+                Whom::Following(_) | Whom::Ahead(_) => ended.push(Event::Cancel(Scope::Job(*job))),
             }
         }
         ended
@@ -97,7 +108,7 @@ impl Readers {
     fn answer(&mut self, job: JobId) -> Option<Result<Bytes>> {
         match &mut self.wishes.get_mut(&job)?.for_whom {
             Whom::Thread { answer, .. } => answer.take(),
-            Whom::Following | Whom::Ahead(_) => None,
+            Whom::Following(_) | Whom::Ahead(_) => None,
         }
     }
 
@@ -106,7 +117,7 @@ impl Readers {
         let own = self.wishes.iter().filter(|(_, reading)| reading.of == of);
         own.map(|(job, reading)| match reading.for_whom {
             Whom::Thread { .. } => Event::Pause(Scope::Job(*job)),
-            Whom::Following | Whom::Ahead(_) => Event::Cancel(Scope::Job(*job)),
+            Whom::Following(_) | Whom::Ahead(_) => Event::Cancel(Scope::Job(*job)),
         })
         .collect()
     }
@@ -191,20 +202,19 @@ impl Fetch {
             return;
         }
         let at = shared.now();
-        let mut wish = |ids: Vec<ChunkId>, urgency, deadline: Tick, whom| {
-            let chunks = ids.into_iter().map(|id| (id, SIZE_BYTES)).collect();
+        let mut wish = |ids: Vec<ChunkId>, urgency, deadline: Tick, whom: fn(Vec<ChunkId>) -> Whom| {
+            let chunks = ids.iter().map(|id| (*id, SIZE_BYTES)).collect();
             let wished = driver.wish(at, (of, urgency), chunks, Amount::default(), (Some(deadline), None));
             // Without room nobody is worse off: whoever reads asks.
             if let Ok(job) = wished {
-                driver.readers.add(job, of, whom);
+                driver.readers.add(job, of, whom(ids));
             }
         };
         if now.len() > 1 {
             wish(now, Urgency::Reader, at.after(shared.settings.deadline), Whom::Following);
         }
         if !soon.is_empty() {
-            let ahead = Whom::Ahead(soon.len());
-            wish(soon, Urgency::Readahead, at.after(AHEAD_LIFE), ahead);
+            wish(soon, Urgency::Readahead, at.after(AHEAD_LIFE), Whom::Ahead);
         }
         shared.pump(&mut driver, None);
     }

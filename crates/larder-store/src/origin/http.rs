@@ -117,7 +117,7 @@ impl Origin for HttpOrigin {
             let purpose = Purpose { of: Some(of), urgency: Some(cancel), waits: false };
             let asked = (Method::POST, path.as_str());
             let answer = self.connection.send(asked, "application/octet-stream", body, purpose).await?;
-            let mut frames = Frames { answer, ahead: BytesMut::new() };
+            let mut frames = Frames { answer, ahead: Bytes::new() };
             for at in 0..ids.len() {
                 let length = frames.take(&self.connection, 4).await?;
                 let length = u32::from_le_bytes(length[..].try_into().expect("four bytes were taken"));
@@ -193,18 +193,25 @@ impl Origin for HttpOrigin {
 /// An answer that is read piece by piece.
 struct Frames {
     answer: Answer,
-    ahead: BytesMut,
+    /// What is left of the last piece.
+    ahead: Bytes,
 }
 
 impl Frames {
+    /// The next `len` bytes, copied once where they came in several pieces.
     async fn take(&mut self, connection: &Connection, len: usize) -> Result<Bytes> {
-        while self.ahead.len() < len {
-            match connection.piece(&mut self.answer).await? {
-                Some(piece) => self.ahead.extend_from_slice(&piece),
-                None => return Err(connection.unreachable("the answer broke off")),
-            }
+        if self.ahead.len() >= len {
+            return Ok(self.ahead.split_to(len));
         }
-        Ok(self.ahead.split_to(len).freeze())
+        let mut bytes = BytesMut::with_capacity(len);
+        bytes.extend_from_slice(&self.ahead);
+        while bytes.len() < len {
+            let piece = connection.piece(&mut self.answer).await?;
+            let mut piece = piece.ok_or_else(|| connection.unreachable("the answer broke off"))?;
+            bytes.extend_from_slice(&piece.split_to(piece.len().min(len - bytes.len())));
+            self.ahead = piece;
+        }
+        Ok(bytes.freeze())
     }
 }
 
