@@ -163,6 +163,27 @@ pub enum Command {
         #[arg(long, value_name = "RATE")]
         limit: Option<Rate>,
     },
+    /// Keep a file or folder on this device, whatever changes: a rule `pin`
+    Pin {
+        /// The file or folder, in a mount of a server's project
+        path: PathBuf,
+    },
+    /// Take the rule away that keeps a file or folder on this device
+    Unpin {
+        /// The file or folder
+        path: PathBuf,
+    },
+    /// Show or change which files a device keeps, shows, or hides; the last rule that matches a path decides
+    Rules {
+        /// A mount of a server's project, or something in it [default: where you are, or the only one]
+        #[arg(long = "in", global = true, value_name = "PATH")]
+        place: Option<PathBuf>,
+        /// Another device, as `larder device list` shows it
+        #[arg(long, global = true, value_name = "ID")]
+        device: Option<String>,
+        #[command(subcommand)]
+        command: Option<RulesCommand>,
+    },
     /// Have nothing fetched until it is resumed; programs may still read
     Pause(Whole),
     /// Go on with what is paused
@@ -344,6 +365,36 @@ pub enum UserCommand {
     Remove {
         /// The name
         name: String,
+    },
+}
+
+/// What to do about rules.
+#[derive(Subcommand, Debug)]
+pub enum RulesCommand {
+    /// Show them
+    List,
+    /// Add one at the end, such as `exclude Videos`, `pin "My Photos"` or `on-demand "*.iso"`
+    Add {
+        /// pin, on-demand or exclude, and a folder or a pattern
+        #[arg(required = true, value_name = "RULE")]
+        rule: Vec<String>,
+        /// For that folder and the files directly in it only
+        #[arg(long)]
+        no_subfolders: bool,
+    },
+    /// Remove one
+    Remove {
+        /// Its number, or the rule itself
+        #[arg(required = true, value_name = "RULE")]
+        rule: Vec<String>,
+        /// As it was added
+        #[arg(long)]
+        no_subfolders: bool,
+    },
+    /// Have those in a file instead, one a line
+    Set {
+        /// The file; - for standard input
+        file: PathBuf,
     },
 }
 

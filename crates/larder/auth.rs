@@ -179,7 +179,7 @@ impl Auth {
 }
 
 /// User and password of `Basic BASE64`; nothing where it is not that.
-fn credentials(value: &[u8]) -> Option<(String, String)> {
+pub fn credentials(value: &[u8]) -> Option<(String, String)> {
     let (scheme, encoded) = value.split_at_checked(6)?;
     if !scheme.eq_ignore_ascii_case(b"basic ") || encoded.len() > 2 * PASSWORD_MAX_BYTES {
         return None;

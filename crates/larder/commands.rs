@@ -12,7 +12,7 @@ use crate::run::{MountPlan, Plan};
 use crate::show::{self, Bar, Look};
 use crate::users::{PASSWORD_MAX_BYTES, made_password};
 use crate::{
-    client, daemon, doctor, joined, logging, mounts, notify, ordering, prompt, run, time, umounting, watch,
+    client, daemon, doctor, joined, logging, mounts, notify, ordering, prompt, ruling, run, time, umounting, watch,
 };
 use clap::CommandFactory;
 use larder_core::{Error, Kind, Result};
@@ -75,6 +75,15 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Limit(limiting) => here.limit(limiting),
+        Command::Rules { .. } | Command::Pin { .. } | Command::Unpin { .. } => {
+            let data = here.common.data.clone();
+            let (line, value) = ruling::run(command, data, |data| match data {
+                Some(data) => here.store_in(Some(data)),
+                None => here.store(),
+            })?;
+            here.say(&line, &value);
+            Ok(ExitCode::SUCCESS)
+        }
         other => here.ask(Asked::of(other)?),
     }
 }

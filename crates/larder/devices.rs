@@ -1,6 +1,6 @@
 //! Who a device is: the token of a request, the device that has it, and what its user may do now.
 
-use crate::auth::Refusal;
+use crate::auth::{Refusal, credentials};
 use crate::users::{self, Role};
 use http::{HeaderMap, header};
 use larder_api::{Caller, Proof};
@@ -13,6 +13,16 @@ pub fn token(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The token of a device that comes over WebDAV: many clients have a field for a password and none for a token. Whose device it
+/// is, the token says; the name that comes with it does not count. False with one that may be a password all the same.
+pub fn token_of_device(headers: &HeaderMap) -> Option<(String, bool)> {
+    if let Some(token) = token(headers) {
+        return Some((token.to_owned(), true));
+    }
+    let (_, password) = credentials(headers.get(header::AUTHORIZATION)?.as_bytes())?;
+    larder_api::devices::is_token(&password).then_some((password, false))
 }
 
 /// Returns who has `token`. That is two looks into the index, without a thread, as WebDAV looks up its paths; tries are not

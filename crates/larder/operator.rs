@@ -6,8 +6,8 @@ use crate::limiter::Limiter;
 use crate::limits::{Change, Limits, Set, Written};
 use crate::mounting::Mounts;
 use crate::payers::Who;
-use crate::request::{Progress, Request};
-use crate::{actor, conflicts, devices, fetching, users};
+use crate::request::{Progress, Request, RulesChange};
+use crate::{actor, conflicts, devices, fetching, placing, users};
 use larder_core::{DrivePath, Error, Node, NodeId, NodeKind, Result, Timestamp};
 use larder_drive::{Drive, VersionEntry, Which};
 use larder_store::origin::Link;
@@ -86,6 +86,12 @@ impl Operator {
             Request::Events { .. } => {
                 Err(Error::unavailable("nothing happens where no server or mount runs"))
             }
+            Request::Rules { device, change } => {
+                let book = placing::Book::of(self.drive(), self.opened.sync(), device.as_deref())?;
+                change.map_or_else(|| book.shown(), |change| book.change(&change))
+            }
+            Request::Pin { path } => self.pin(path, RulesChange::Add),
+            Request::Unpin { path } => self.pin(path, RulesChange::Remove),
             Request::Versions { path } => self.versions(&DrivePath::parse(path)?),
             Request::Restore { path, version, at_ns } => {
                 self.restore(&DrivePath::parse(path)?, version, at_ns)
@@ -117,6 +123,13 @@ impl Operator {
                 mounts.remove(&dir)?.then(|| json!({ "dir": dir })).ok_or_else(gone)
             }
         }
+    }
+
+    fn pin(&self, path: Vec<u8>, change: fn(String) -> RulesChange) -> Result<Value> {
+        let path = DrivePath::parse(path)?;
+        self.drive().resolve(&path)?;
+        let book = placing::Book::of(self.drive(), self.opened.sync(), None)?;
+        book.change(&change(placing::pinning(&path)?))
     }
 
     fn changed(&self, outcome: Result<()>, name: &str) -> Result<Value> {

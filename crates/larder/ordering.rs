@@ -78,7 +78,7 @@ impl Limiting {
 /// The data directory and the path in the drive that `path` leads to.
 ///
 /// # Errors
-/// `Invalid` for a path in no mount of a server's project.
+/// `Invalid` for a path in no mount of a server's project; those of reading the mounts.
 pub fn remote(path: &Path) -> Result<(PathBuf, Place)> {
     let place = mounts::place(path)?;
     let source = place.source.clone().map(|source| Ok((origin::Place::of(&source)?.is_some(), source)));
@@ -92,7 +92,7 @@ pub fn remote(path: &Path) -> Result<(PathBuf, Place)> {
 /// The data directories of all mounts of servers' projects, and where each is mounted.
 ///
 /// # Errors
-/// `NotFound` where there is none.
+/// `NotFound` where there is none; those of reading the mounts.
 pub fn remotes() -> Result<Vec<(PathBuf, PathBuf)>> {
     let mut all: Vec<_> = mounts::list()?.into_iter().map(|mount| (mount.source, mount.dir)).collect();
     all.sort_unstable();

@@ -8,10 +8,12 @@ use crate::login::{Server, file_name, server_of};
 use crate::pacing::Pacer;
 use crate::{actor, time};
 use larder_core::{Error, Result};
-use larder_drive::{Clock, Conflicts, Drive, Fetch, Follower, Label, Parts, Pusher, Settings, fetch};
+use larder_drive::{
+    Clock, Conflicts, Drive, Fetch, Follower, Label, Parts, Placed, Placements, Pusher, Settings, fetch,
+};
 use larder_policy::Rate;
 use larder_store::ChunkStore;
-use larder_store::origin::{Conflict, Free, HttpOrigin, Link, Mirror, Origin, Policy};
+use larder_store::origin::{Conflict, Free, HttpOrigin, Link, Mirror, Origin, Policy, Ruled};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
@@ -120,11 +122,12 @@ impl Place {
         (parts.random)(&mut run);
         let run = u64::from_be_bytes(run);
         let mirror = Arc::new(Mirror::open(parts.catalog.clone(), origin.clone(), now, run)?);
-        let parts = Parts { catalog: mirror.clone(), ..parts };
+        let placements = Arc::new(Placements::load(&*parts.catalog)?);
+        let parts = Parts { catalog: Arc::new(Placed::new(mirror.clone(), placements.clone())), ..parts };
         let (catalog, clock) = (parts.catalog.clone(), parts.clock.clone());
         let for_fetch = Parts { chunks: fetched, catalog, clock, random: parts.random };
         let fetch = Fetch::start(origin.clone(), &for_fetch, fetching)?;
-        let drive = Drive::open_remote(parts, tuning, fetch)?;
+        let drive = Drive::open_remote(parts, tuning, fetch, placements)?;
         // Nobody else sets it.
         let _ = opened.set(Arc::downgrade(&drive));
         if let Some(fetch) = drive.fetching() {
@@ -180,6 +183,19 @@ impl Sync {
         }
         self.follower.try_now();
         self.pusher.try_now();
+    }
+
+    /// The server.
+    pub fn origin(&self) -> &dyn Origin {
+        &*self.origin
+    }
+
+    /// Has other rules hold on this device from now on.
+    ///
+    /// # Errors
+    /// Those of the index.
+    pub fn adopt_rules(&self, drive: &Drive, ruled: Ruled) -> Result<()> {
+        drive.adopt_rules(ruled, self.mirror.known_here())
     }
 
     /// Ends both directions.

@@ -56,6 +56,23 @@ pub enum Request {
         /// At this path of the drive, and below it.
         path: Vec<u8>,
     },
+    /// Show or change the rules of a device.
+    Rules {
+        /// Which; without one the device itself.
+        device: Option<String>,
+        /// What to change.
+        change: Option<RulesChange>,
+    },
+    /// Keep a path on this device.
+    Pin {
+        /// A path of the drive.
+        path: Vec<u8>,
+    },
+    /// Take the rule away that does.
+    Unpin {
+        /// A path of the drive.
+        path: Vec<u8>,
+    },
     /// The versions of a path.
     Versions {
         /// A path of the drive.
@@ -137,6 +154,18 @@ pub enum Request {
         /// Where it is.
         dir: PathBuf,
     },
+}
+
+/// What to do about rules.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RulesChange {
+    /// Have these instead, one a line.
+    Set(String),
+    /// Have this one more, at the end.
+    Add(String),
+    /// Have this one no more: its number from 1, or its words.
+    Remove(String),
 }
 
 /// What to do about what is fetched.

@@ -172,6 +172,7 @@ async fn open_door(
     let web = Web {
         auth: Arc::new(Auth::new(drive.clone())),
         dav: DavService::new(drive.clone(), larder_dav::Settings::home(uid, gid, crate::random::fill)),
+        views: Arc::default(),
         api: Api::new(drive.clone(), larder_api::Settings::new(crate::random::fill))?,
         pages: pages::router(shown),
         metrics: metrics.clone(),

@@ -5,6 +5,7 @@ use crate::devices;
 use crate::metrics::Metrics;
 use crate::payers::Payer;
 use crate::users::{Role, User};
+use crate::views::Views;
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -28,6 +29,8 @@ pub struct Web {
     pub auth: Arc<Auth>,
     /// WebDAV.
     pub dav: DavService,
+    /// And as devices see it.
+    pub views: Arc<Views>,
     /// The device protocol.
     pub api: Api,
     /// The rest.
@@ -58,6 +61,16 @@ impl Web {
     }
 
     async fn dav(&self, request: Request<Incoming>, address: IpAddr, payer: &Payer) -> Response {
+        if let Some((token, is_sure)) = devices::token_of_device(request.headers()) {
+            match self.seen_by(&token) {
+                Ok((service, user, device)) => {
+                    payer.bill(&user.name, Some(&device));
+                    return service.handle(request, user).await.map(Body::new);
+                }
+                Err(Refusal::Unknown) if !is_sure => {}
+                Err(refusal) => return self.refuse(&refusal, address),
+            }
+        }
         match self.auth.identify(request.headers(), address).await {
             Ok(user) => {
                 payer.bill(&user.name, None);
@@ -65,6 +78,23 @@ impl Web {
             }
             Err(refusal) => self.refuse(&refusal, address),
         }
+    }
+
+    /// WebDAV as the device sees it that has `token`, and its user.
+    fn seen_by(&self, token: &str) -> Result<(DavService, larder_dav::User, String), Refusal> {
+        let caller = devices::caller(self.auth.drive(), token)?;
+        let device = caller.device().ok_or(Refusal::Unknown)?;
+        let service = self.views.of(&self.dav, self.auth.drive(), device).map_err(|error| {
+            tracing::error!(%error, "rules of a device");
+            Refusal::Busy
+        })?;
+        let role = match caller.role {
+            larder_api::Role::Owner => larder_dav::Role::Owner,
+            larder_api::Role::Editor => larder_dav::Role::Editor,
+            larder_api::Role::Viewer => larder_dav::Role::Viewer,
+        };
+        let device = device.id.clone();
+        Ok((service, larder_dav::User { name: caller.user, role }, device))
     }
 
     async fn api(&self, request: Request<Incoming>, address: IpAddr, payer: &Payer) -> Response {

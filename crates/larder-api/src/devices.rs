@@ -52,6 +52,11 @@ pub fn make(drive: &Drive, random: fn(&mut [u8]), user: &str, name: &str) -> Res
     Ok((device, URL_SAFE_NO_PAD.encode(token)))
 }
 
+/// Says whether `text` may be a token: 32 bytes in base64url.
+pub fn is_token(text: &str) -> bool {
+    text.len() == TOKEN_LETTERS && URL_SAFE_NO_PAD.decode(text).is_ok_and(|token| token.len() == 32)
+}
+
 /// Returns the device that has `token`.
 ///
 /// # Errors
@@ -72,15 +77,21 @@ pub fn list(drive: &Drive) -> Result<Vec<Device>> {
     Ok(entries(drive)?.into_iter().map(|(_, device)| device).collect())
 }
 
+/// Returns a device. With `of` only one of that user.
+///
+/// # Errors
+/// `NotFound`; those of the catalog.
+pub fn by_id(drive: &Drive, id: &str, of: Option<&str>) -> Result<Device> {
+    entry(drive, id, of).map(|(_, device)| device)
+}
+
 /// Removes a device; its token is worth nothing from now on. With `of` only a device of that user.
 ///
 /// # Errors
 /// `NotFound`; those of the catalog.
 pub fn remove(drive: &Drive, id: &str, of: Option<&str>) -> Result<()> {
-    let mine = |device: &Device| device.id == id && of.is_none_or(|user| device.user == user);
-    let found = entries(drive)?.into_iter().find(|(_, device)| mine(device));
-    let (key, _) = found.ok_or_else(|| Error::not_found(format!("there is no device {id}")))?;
-    commit(drive, vec![removal(key)])
+    let (key, device) = entry(drive, id, of)?;
+    commit(drive, removal(key, &device))
 }
 
 /// What removes all devices of `user`, to be committed with whatever removes the user: a later user of that name must
@@ -90,11 +101,22 @@ pub fn remove(drive: &Drive, id: &str, of: Option<&str>) -> Result<()> {
 /// Those of the catalog.
 pub fn removal_of(drive: &Drive, user: &str) -> Result<Vec<Op>> {
     let entries = entries(drive)?.into_iter();
-    Ok(entries.filter(|(_, device)| device.user == user).map(|(key, _)| removal(key)).collect())
+    let own = entries.filter(|(_, device)| device.user == user);
+    Ok(own.flat_map(|(key, device)| removal(key, &device)).collect())
 }
 
-fn removal(key: Vec<u8>) -> Op {
-    Op::SetRecord { table: Table::Devices, key, value: None }
+/// A device goes with its rules.
+fn removal(key: Vec<u8>, device: &Device) -> Vec<Op> {
+    let rules = device.id.clone().into_bytes();
+    [(Table::Devices, key), (Table::Rules, rules)]
+        .map(|(table, key)| Op::SetRecord { table, key, value: None })
+        .into()
+}
+
+fn entry(drive: &Drive, id: &str, of: Option<&str>) -> Result<(Vec<u8>, Device)> {
+    let mine = |device: &Device| device.id == id && of.is_none_or(|user| device.user == user);
+    let found = entries(drive)?.into_iter().find(|(_, device)| mine(device));
+    found.ok_or_else(|| Error::not_found(format!("there is no device {id}")))
 }
 
 fn entries(drive: &Drive) -> Result<Vec<(Vec<u8>, Device)>> {

@@ -24,6 +24,7 @@ mod query;
 mod ranges;
 mod received;
 mod route;
+pub mod rules;
 mod tree;
 
 pub use caller::{Caller, Proof, Refusal, Role};
@@ -143,6 +144,7 @@ impl Api {
             }
             Route::Devices => enrolment::list(service, caller).await,
             Route::Device(id) => enrolment::remove(service, caller, id).await,
+            Route::Rules(id) => rules::call(service, caller, id, head, body).await,
             Route::Project => tree::project(service, caller.role).await,
             Route::Node(id) => tree::node(service, id).await,
             Route::Entries(id) => tree::entries(service, id, &query).await,
@@ -165,7 +167,7 @@ fn arrive(head: &request::Parts, who: Result<Caller, Refusal>) -> Result<(Route,
     let takes = match route {
         // A stolen token must not make more of them.
         Route::Devices if head.method == Method::POST => Takes::Password,
-        Route::Devices | Route::Device(_) => Takes::Either,
+        Route::Devices | Route::Device(_) | Route::Rules(_) => Takes::Either,
         _ => Takes::Token,
     };
     route.check_method(&head.method)?;

@@ -1,4 +1,4 @@
-//! News: server-sent events that only say that the feed goes on, and how far.
+//! News: server-sent events that only say that the feed goes on, and how far, or that the device has other rules.
 //!
 //! Source: WHATWG HTML, § 9.2 Server-sent events.
 
@@ -6,7 +6,7 @@ use crate::caller::Caller;
 use crate::devices::{self, Device};
 use crate::failure::Failure;
 use crate::query::{Query, cursor_text};
-use crate::{Body, Service};
+use crate::{Body, Service, rules};
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -93,6 +93,7 @@ pub(crate) async fn stream(
     caller: Caller,
     query: &Query<'_>,
 ) -> Result<Response<Body>, Failure> {
+    let rules = query.rules()?;
     let invalid = || Failure::invalid("after", "no cursor");
     let sent = match service.epochs.read(&query.after_cursor()?) {
         Ok(sent) => Some(sent),
@@ -114,6 +115,7 @@ pub(crate) async fn stream(
         ended: service.news.ended.subscribe(),
         device: caller.device().cloned(),
         sent,
+        rules,
         due: true,
         next: now,
         beat: now + service.settings.heartbeat,
@@ -139,6 +141,8 @@ struct Listener {
     device: Option<Device>,
     /// The cursor that was told last; nothing before the first where the device came with one of changes that are lost.
     sent: Option<Cursor>,
+    /// The version of the rules that the device knows; `None` for one that asks for none.
+    rules: Option<u64>,
     /// Something may be behind it.
     due: bool,
     /// No event before this.
@@ -197,20 +201,32 @@ impl Listener {
         }
     }
 
-    /// An event, if there are changes behind what was told.
+    /// Events, if there are changes behind what was told, or other rules.
     async fn news(&mut self) -> Outcome<Option<Bytes>> {
         self.due = false;
         // Before the feed is asked: a commit in between is told once too often, not once too little.
         self.told.borrow_and_update();
         let (drive, sent) = (self.service.drive.clone(), self.sent.clone());
-        let (now, any) = self.service.gate.call(move || ahead(&drive, sent.as_ref())).await?;
-        let told = cursor_text(&self.service.epochs.told(&now));
+        let device = self.device.clone().filter(|_| self.rules.is_some());
+        let look = move || {
+            let version = device.map(|device| rules::of(&drive, &device.id)).transpose()?;
+            ahead(&drive, sent.as_ref()).map(|ahead| (ahead, version.map(|rules| rules.version)))
+        };
+        let ((now, any), rules) = self.service.gate.call(look).await?;
+        let mut events = String::new();
+        if any {
+            events = format!("event: news\ndata: {}\n\n", cursor_text(&self.service.epochs.told(&now)));
+        }
         self.sent = Some(now);
-        if !any {
+        if let Some(version) = rules.filter(|_| rules != self.rules) {
+            self.rules = rules;
+            events += &format!("event: rules\ndata: {version}\n\n");
+        }
+        if events.is_empty() {
             return Ok(None);
         }
         self.next = Instant::now() + PAUSE;
-        Ok(Some(format!("event: news\ndata: {told}\n\n").into()))
+        Ok(Some(events.into()))
     }
 
     /// Says whether the device was not removed meanwhile.

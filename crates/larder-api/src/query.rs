@@ -80,6 +80,15 @@ impl<'a> Query<'a> {
         text.split('/').map(|part| name("path", part)).collect()
     }
 
+    /// The version in `rules`, if there is one.
+    ///
+    /// # Errors
+    /// 400 for what is no number.
+    pub(crate) fn rules(&self) -> Result<Option<u64>, Failure> {
+        let number = |text: String| text.parse().map_err(|_| Failure::invalid("rules", "a version"));
+        self.text("rules")?.map(number).transpose()
+    }
+
     /// The cursor in `after`.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ const PATH_MAX_BYTES: usize = 1024;
 pub(crate) enum Route {
     Devices,
     Device(String),
+    Rules(String),
     Project,
     Node(NodeId),
     Entries(NodeId),
@@ -42,6 +43,7 @@ impl Route {
         match (first, rest) {
             ("devices", []) => Ok(Route::Devices),
             ("devices", [id]) => Ok(Route::Device((*id).to_owned())),
+            ("devices", [id, "rules"]) => Ok(Route::Rules((*id).to_owned())),
             ("projects", [HOME, rest @ ..]) => match rest {
                 [] => Ok(Route::Project),
                 ["changes"] => Ok(Route::Changes),
@@ -77,6 +79,7 @@ impl Route {
         let allowed = match self {
             Route::Devices => "GET, HEAD, POST",
             Route::Device(_) => "DELETE",
+            Route::Rules(_) => "GET, HEAD, PUT",
             Route::Chunks(_) | Route::Missing | Route::Bodies | Route::Commits | Route::Ranges => "POST",
             Route::News => "GET",
             Route::Project

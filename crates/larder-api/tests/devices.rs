@@ -62,7 +62,7 @@ fn others_devices_are_seen_and_removed_by_owners_only() {
     }
     // Whoever removes a user removes the devices with them.
     let ops = devices::removal_of(&world.drive, "ann").expect("devices");
-    assert_eq!(ops.len(), 1);
+    assert_eq!(ops.len(), 2, "the device and its rules");
     world.commit(ops);
     assert!(list(&world, ANN).is_empty());
 }

@@ -156,6 +156,12 @@ impl DavService {
         Self(Arc::new(Service { drive, settings, gate }))
     }
 
+    /// The same with `drive` instead of its own: another view of the same one.
+    pub fn over(&self, drive: Arc<Drive>) -> Self {
+        let (settings, gate) = (self.0.settings.clone(), self.0.gate.clone());
+        Self(Arc::new(Service { drive, settings, gate }))
+    }
+
     /// Answers a request of `user`; must run on a tokio runtime.
     ///
     /// # Cancel safety

@@ -20,12 +20,20 @@ pub struct Parts {
 /// Parts and what is in use; a [`crate::Drive`] derefs to it.
 pub struct Base {
     parts: Parts,
-    busy: Busy,
+    busy: Arc<Busy>,
 }
 
 impl Base {
     pub(crate) fn new(parts: Parts) -> Self {
-        Self { parts, busy: Busy::default() }
+        Self { parts, busy: Arc::default() }
+    }
+
+    /// The same with another catalog over its own.
+    pub(crate) fn over(&self, show: impl FnOnce(Arc<dyn Catalog>) -> Arc<dyn Catalog>) -> Self {
+        let Parts { chunks, catalog, clock, random } = &self.parts;
+        let (chunks, clock) = (chunks.clone(), clock.clone());
+        let parts = Parts { chunks, catalog: show(catalog.clone()), clock, random: *random };
+        Self { parts, busy: self.busy.clone() }
     }
 
     /// The catalog; commits go through [`crate::Drive::commit`] instead.

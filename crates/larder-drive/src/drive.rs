@@ -5,6 +5,7 @@ use crate::events::{Event, Subscribers, Subscription};
 use crate::fetch::Fetch;
 use crate::horizon::{Hold, Horizon};
 use crate::locks::Locks;
+use crate::placing::Placements;
 use crate::{Actor, Base, Door, Parts};
 use bytes::Bytes;
 use larder_core::{ChunkId, Error, Head, Kind, Manifest, NodeId, OpId, Result, Timestamp};
@@ -61,14 +62,16 @@ pub struct Usage {
 
 /// A drive: what every door opens onto.
 pub struct Drive {
-    base: Base,
+    pub(crate) base: Base,
     pub(crate) settings: Settings,
     pub(crate) caches: Arc<Caches>,
-    locks: Locks,
-    subscribers: Subscribers,
-    horizon: Horizon,
+    pub(crate) locks: Arc<Locks>,
+    pub(crate) subscribers: Subscribers,
+    pub(crate) horizon: Horizon,
     /// Where the bodies are that are not here; `None` where all are.
-    fetch: Option<Fetch>,
+    pub(crate) fetch: Option<Fetch>,
+    /// What of it is shown; `None` where all is.
+    pub(crate) placements: Option<Arc<Placements>>,
 }
 
 /// What a drive stands on is part of it for callers.
@@ -86,25 +89,36 @@ impl Drive {
     /// # Errors
     /// Those of reading the lock table.
     pub fn open(parts: Parts, settings: Settings) -> Result<Arc<Self>> {
-        Self::open_with(parts, settings, None)
+        Self::open_with(parts, settings, None, None)
     }
 
-    /// Opens a drive over `parts` whose catalog may tell of bodies that are not in its chunk store: those are fetched.
+    /// Opens a drive over `parts` whose catalog may tell of bodies that are not in its chunk store: those are fetched. The
+    /// catalog is a [`crate::Placed`] one, by `placements`.
     ///
     /// # Errors
     /// As [`Drive::open`].
-    pub fn open_remote(parts: Parts, settings: Settings, fetch: Fetch) -> Result<Arc<Self>> {
-        Self::open_with(parts, settings, Some(fetch))
+    pub fn open_remote(
+        parts: Parts,
+        settings: Settings,
+        fetch: Fetch,
+        placements: Arc<Placements>,
+    ) -> Result<Arc<Self>> {
+        Self::open_with(parts, settings, Some(fetch), Some(placements))
     }
 
-    fn open_with(parts: Parts, settings: Settings, fetch: Option<Fetch>) -> Result<Arc<Self>> {
-        let locks = Locks::load(&parts)?;
+    fn open_with(
+        parts: Parts,
+        settings: Settings,
+        fetch: Option<Fetch>,
+        placements: Option<Arc<Placements>>,
+    ) -> Result<Arc<Self>> {
+        let locks = Arc::new(Locks::load(&parts)?);
         let caches = Arc::new(Caches::new(settings.chunk_cache_bytes, settings.manifest_cache_bytes));
         if let Some(fetch) = &fetch {
             fetch.keep_in(caches.clone());
         }
-        let (subscribers, horizon) = (Subscribers::default(), Horizon::default());
-        Ok(Arc::new(Self { base: Base::new(parts), settings, caches, locks, subscribers, horizon, fetch }))
+        let (subscribers, horizon, base) = (Subscribers::default(), Horizon::default(), Base::new(parts));
+        Ok(Arc::new(Self { base, settings, caches, locks, subscribers, horizon, fetch, placements }))
     }
 
     /// The WebDAV locks, which bind every door.
@@ -262,6 +276,11 @@ impl Drive {
         if let Some(fetch) = &self.fetch {
             fetch.end();
         }
+    }
+
+    /// Tells subscribers that records changed which a device may wait for.
+    pub fn tell_of_records(&self) {
+        self.subscribers.ring(Door::Api, &[]);
     }
 
     /// Tells subscribers what came to be known of a server's project, without waiting for them.

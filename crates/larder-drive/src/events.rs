@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 pub struct Event<'a> {
     /// The door it came through.
     pub door: Door,
-    /// The changes, in order; never empty.
+    /// The changes, in order; none where records of the server's own changed that somebody waits for.
     pub changes: &'a [Change],
 }
 
@@ -24,7 +24,7 @@ struct Subscriber {
     settle: Option<Settle>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Subscribers(Arc<RwLock<Inner>>);
 
 #[derive(Default)]
@@ -49,9 +49,13 @@ impl Subscribers {
     }
 
     pub(crate) fn tell(&self, door: Door, changes: &[Change]) {
-        if changes.is_empty() {
-            return;
+        if !changes.is_empty() {
+            self.ring(door, changes);
         }
+    }
+
+    /// Calls everybody, also where nothing of the tree changed.
+    pub(crate) fn ring(&self, door: Door, changes: &[Change]) {
         let event = Event { door, changes };
         self.0.read().subscribers.iter().for_each(|subscriber| (subscriber.hear)(&event));
     }

@@ -123,6 +123,11 @@ impl Shared {
                 Err(error) => return Err(error),
             }
         }
-        self.origin.wait(&self.mirror.cursor()?, NEWS).map(drop)
+        let rules = self.drive.placements().map_or(0, |placements| placements.book().ruled.version);
+        let heard = self.origin.wait(&self.mirror.cursor()?, rules, NEWS)?;
+        if heard.rules {
+            self.drive.adopt_rules(self.origin.rules(None)?, self.mirror.known_here())?;
+        }
+        Ok(())
     }
 }

@@ -60,7 +60,7 @@ pub(crate) struct Outside {
 impl Outside {
     /// Takes note of a commit; called on the committing thread.
     pub(crate) fn note(&self, event: &Event<'_>) {
-        if event.door == Door::Mount {
+        if event.door == Door::Mount || event.changes.is_empty() {
             return;
         }
         let mut state = self.state.lock();

@@ -2,7 +2,7 @@
 
 use larder_core::{ChunkId, Kind, Name, NodeId, Result};
 use larder_store::catalog::Cursor;
-use larder_store::origin::{Cancel, Connection, Credentials, HttpOrigin, Origin};
+use larder_store::origin::{Cancel, Connection, Credentials, Heard, HttpOrigin, Origin};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -62,7 +62,7 @@ fn an_answer_of_another_type_is_nobodys() {
     assert!(!answered("200 OK", "Application/JSON; charset=utf-8", &[nothing], look).expect("an answer"));
     let error = answered("200 OK", "text/html", &[nothing], look).expect_err("a page");
     assert!(error.kind() == Kind::Unavailable && error.to_string().contains("not Larder"), "{error}");
-    let wait = |origin: &HttpOrigin| origin.wait(&Cursor(Vec::new()), Duration::from_secs(60));
+    let wait = |origin: &HttpOrigin| origin.wait(&Cursor(Vec::new()), 0, Duration::from_secs(60));
     let error = answered("200 OK", "text/html", &["data: x"], wait).expect_err("a page");
     assert_eq!(error.kind(), Kind::Unavailable);
 }
@@ -98,10 +98,17 @@ fn changes_that_do_not_go_on_are_refused() {
 
 #[test]
 fn news_in_two_pieces_are_heard() {
-    let wait = |origin: &HttpOrigin| origin.wait(&Cursor(Vec::new()), Duration::from_secs(60));
-    for pieces in [&["data: x"][..], &[": beat\n\n", "event: news\nda", "ta: x"], &["d", "a", "t", "a", ":"]]
-    {
-        assert!(answered("200 OK", "text/event-stream", pieces, wait).expect("news"), "{pieces:?}");
+    let wait = |origin: &HttpOrigin| origin.wait(&Cursor(Vec::new()), 0, Duration::from_secs(60));
+    let (changes, rules) = (Heard { changes: true, rules: false }, Heard { changes: false, rules: true });
+    for (pieces, heard) in [
+        (&["data: x"][..], changes),
+        (&[": beat\n\n", "event: news\nda", "ta: x"], changes),
+        (&["d", "a", "t", "a", ":"], changes),
+        (&["event: rules\ndata: 7"], rules),
+        (&[": beat\n\nevent: rul", "es\nd", "ata: 7"], rules),
+    ] {
+        let told = answered("200 OK", "text/event-stream", pieces, wait);
+        assert_eq!(told.expect("news"), heard, "{pieces:?}");
     }
     let error = answered("200 OK", "text/event-stream", &[": da", "t", "a"], wait).expect_err("no news");
     assert_eq!(error.kind(), Kind::Unavailable);

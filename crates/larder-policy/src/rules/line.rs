@@ -31,7 +31,9 @@ impl FromStr for Rule {
     fn from_str(line: &str) -> Result<Self> {
         let misplaced = |at: usize, len: usize, why: &str| {
             let (word, character) = (&line[at..at + len], line[..at].chars().count() + 1);
-            Error::invalid(format!("rule {line:?}: {word:?} at character {character} {why}"))
+            let marks = "^".repeat(word.chars().count().max(1));
+            let marked = format!("  {line}\n  {}{marks}", " ".repeat(character - 1));
+            Error::invalid(format!("rule {line:?}: {word:?} at character {character} {why}\n{marked}"))
         };
         let words = words(line)
             .map_err(|at| misplaced(at, line.len() - at, "has no closing quote before a blank"))?;

@@ -129,6 +129,34 @@ impl Rules {
         Decision { placement, rule, is_passage }
     }
 
+    /// Says whether `self` and `other` may decide differently about something below `folder`.
+    pub fn may_differ_below(&self, other: &Rules, folder: &DrivePath) -> bool {
+        let (own, others) = (&self.rules[..], &other.rules[..]);
+        let same = own.iter().zip(others).take_while(|(a, b)| a == b).count();
+        let (own, others) = (&own[same..], &others[same..]);
+        let last = own.iter().rev().zip(others.iter().rev()).take_while(|(a, b)| a == b).count();
+        let names = Names::of(folder);
+        let mut rest = own[..own.len() - last].iter().chain(&others[..others.len() - last]);
+        rest.any(|rule| rule.may_match_below(&names))
+    }
+
+    /// Says whether something below `folder` may be pinned.
+    pub fn may_pin_below(&self, folder: &DrivePath) -> bool {
+        let names = Names::of(folder);
+        self.rules.iter().any(|rule| rule.placement == Placement::Pinned && rule.may_match_below(&names))
+    }
+
+    /// Says whether something below `folder` may be hidden.
+    pub fn may_hide_below(&self, folder: &DrivePath) -> bool {
+        let names = Names::of(folder);
+        self.rules.iter().any(|rule| rule.placement == Placement::Excluded && rule.may_match_below(&names))
+    }
+
+    /// Says whether everything is as it is without rules.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// Says whether something below `folder` may be shown: the last rule that says anything of all there decides.
     fn may_show_below(&self, folder: &Names) -> bool {
         for (rule, is_alive) in self.rules.iter().zip(&self.is_alive).rev() {

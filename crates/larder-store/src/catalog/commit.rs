@@ -358,4 +358,6 @@ pub enum Table {
     Fetches = 7,
     /// Conflicts of which both sides were kept, by the node that was made on this device.
     Conflicts = 8,
+    /// Rules of devices: a server's by the id of the device, a device's own under one key.
+    Rules = 9,
 }

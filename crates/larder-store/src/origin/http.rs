@@ -1,7 +1,7 @@
 //! A project at a server, over HTTP. Source: crates/larder-api/PROTOCOL.md.
 
 use super::connection::{Answer, Connection, Purpose};
-use super::{Cancel, Feed, Link, News, Origin, Page, Project, Pushed, Role};
+use super::{Cancel, Feed, Heard, Link, News, Origin, Page, Project, Pushed, Role, Ruled};
 use crate::catalog::{Cursor, Entry};
 use crate::wire::{self, Described, WireChange, WireChanges, WireEntry, WireNode, WirePage};
 use base64::Engine;
@@ -19,7 +19,9 @@ const PAGE_MAX_BYTES: usize = manifest::PAGE_EXTENTS * manifest::EXTENT_BYTES;
 const BODY_MAX_BYTES: usize =
     if chunker::MAX_BYTES > PAGE_MAX_BYTES { chunker::MAX_BYTES } else { PAGE_MAX_BYTES };
 /// How the line that carries news begins.
-const NEWS: &[u8] = b"data:";
+const DATA: &[u8] = b"data:";
+/// What the line before it says where the news is of rules.
+const OF_RULES: &[u8] = b"event: rules";
 /// The length that stands for a chunk that is not there.
 const ABSENT: u32 = u32::MAX;
 
@@ -166,28 +168,46 @@ impl Origin for HttpOrigin {
         self.connection.end();
     }
 
-    fn wait(&self, after: &Cursor, limit: Duration) -> Result<bool> {
+    fn wait(&self, after: &Cursor, rules: u64, limit: Duration) -> Result<Heard> {
         let after = URL_SAFE_NO_PAD.encode(&after.0);
-        let path = self.path(&format!("/news?after={after}"));
+        let path = self.path(&format!("/news?after={after}&rules={rules}"));
         self.connection.block_on(async {
             let (asked, purpose) = ((Method::GET, path.as_str()), Purpose::default());
             let mut answer = self.connection.send(asked, "text/event-stream", Vec::new(), purpose).await?;
             let heard = async {
                 let mut seen = Vec::new();
                 while let Some(piece) = self.connection.piece(&mut answer).await? {
-                    // Anything but a heartbeat, which is a comment, says that there is news.
                     seen.extend_from_slice(&piece);
-                    if seen.windows(NEWS.len()).any(|bytes| bytes == NEWS) {
-                        return Ok(true);
+                    // Anything but a heartbeat, which is a comment, says that there is news.
+                    if holds(&seen, DATA) {
+                        let rules = holds(&seen, OF_RULES);
+                        return Ok(Heard { changes: !rules, rules });
                     }
                     // The next piece may end what this one began.
-                    seen.drain(..seen.len().saturating_sub(NEWS.len() - 1));
+                    seen.drain(..seen.len().saturating_sub(OF_RULES.len() + DATA.len()));
                 }
                 Err(self.connection.unreachable("the stream of news ended"))
             };
-            tokio::time::timeout(limit, heard).await.unwrap_or(Ok(false))
+            tokio::time::timeout(limit, heard).await.unwrap_or(Ok(Heard::default()))
         })
     }
+
+    fn rules(&self, device: Option<&str>) -> Result<Ruled> {
+        self.connection.json(Method::GET, &rules_path(device), Vec::new())
+    }
+
+    fn set_rules(&self, device: Option<&str>, was: u64, text: &str) -> Result<Ruled> {
+        let body = serde_json::json!({ "text": text, "version": was }).to_string();
+        self.connection.json(Method::PUT, &rules_path(device), body.into_bytes())
+    }
+}
+
+fn rules_path(device: Option<&str>) -> String {
+    format!("devices/{}/rules", device.unwrap_or("current"))
+}
+
+fn holds(bytes: &[u8], wanted: &[u8]) -> bool {
+    bytes.windows(wanted.len()).any(|window| window == wanted)
 }
 
 /// An answer that is read piece by piece.

@@ -76,6 +76,11 @@ impl Mirror {
         Ok(mirror)
     }
 
+    /// What was told so far, without asking for more.
+    pub fn known_here(&self) -> &dyn Catalog {
+        &*self.kept
+    }
+
     pub(super) fn ids(&self) -> Option<&Ids> {
         self.ids.as_ref()
     }

@@ -15,6 +15,7 @@ mod outbox;
 mod pacing;
 mod pushing;
 mod resolve;
+mod ruled;
 mod tls;
 
 pub use cancel::Cancel;
@@ -26,6 +27,7 @@ pub use mirror::{Hear, Mirror};
 pub use outbox::Answer;
 pub use pacing::{Flow, Free, Link, Meter, Pace};
 pub use resolve::Resolving;
+pub use ruled::Ruled;
 
 use crate::catalog::{Cursor, Entry};
 use crate::wire::Described;
@@ -93,6 +95,15 @@ pub enum News {
     Node(Box<Described>),
     /// A node that has no name any more.
     Gone(NodeId),
+}
+
+/// What [`Origin::wait`] heard of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// There are changes.
+    pub changes: bool,
+    /// The device has other rules.
+    pub rules: bool,
 }
 
 /// Some changes.
@@ -196,9 +207,22 @@ pub trait Origin: Send + Sync {
     /// Ends every call under way, and fails those to come.
     fn end(&self);
 
-    /// Waits until there are changes behind `after`, up to `limit`; says whether there are.
+    /// Waits until there are changes behind `after`, or this device has other rules than those of version `rules`, up to
+    /// `limit`; says which.
     ///
     /// # Errors
     /// Those of every call.
-    fn wait(&self, after: &Cursor, limit: Duration) -> Result<bool>;
+    fn wait(&self, after: &Cursor, rules: u64, limit: Duration) -> Result<Heard>;
+
+    /// Returns the rules of `device` as its server has them; without one those of this device.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such device, or it is another user's.
+    fn rules(&self, device: Option<&str>) -> Result<Ruled>;
+
+    /// Gives a device other rules than those of version `was`, and returns what it has then.
+    ///
+    /// # Errors
+    /// As for [`Origin::rules`]; `Conflict` where somebody else was first; `Invalid` for what are no rules.
+    fn set_rules(&self, device: Option<&str>, was: u64, text: &str) -> Result<Ruled>;
 }

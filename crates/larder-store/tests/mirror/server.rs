@@ -4,7 +4,7 @@ use crate::{ROOT, name};
 use larder_core::{ChunkId, Content, Error, Kind, Name, NodeId, NodeKind, Result, Timestamp};
 use larder_store::catalog::{Cursor, Entry, NewNode, Step};
 use larder_store::memory::MemoryKv;
-use larder_store::origin::{Feed, News, Origin, Page, Project, Pushed, Refused, Role};
+use larder_store::origin::{Feed, Heard, News, Origin, Page, Project, Pushed, Refused, Role, Ruled};
 use larder_store::wire::Described;
 use larder_store::{Catalog, Change, Commit, Durability, KvCatalog, Op};
 use parking_lot::Mutex;
@@ -220,7 +220,15 @@ impl Origin for Server {
 
     fn end(&self) {}
 
-    fn wait(&self, after: &Cursor, _: Duration) -> Result<bool> {
-        Ok(self.catalog.now() != *after)
+    fn wait(&self, after: &Cursor, _: u64, _: Duration) -> Result<Heard> {
+        Ok(Heard { changes: self.catalog.now() != *after, rules: false })
+    }
+
+    fn rules(&self, _: Option<&str>) -> Result<Ruled> {
+        Ok(Ruled::default())
+    }
+
+    fn set_rules(&self, _: Option<&str>, _: u64, _: &str) -> Result<Ruled> {
+        unreachable!("no test writes rules")
     }
 }

@@ -1,0 +1,117 @@
+//! What of a drive a device shows, keeps and fetches: its rules, as they are now.
+//!
+//! What is excluded is hidden at the catalog ([`Placed`]), so that no door sees it, whichever it is. Rules come as text with
+//! a version; a device keeps them in its own catalog, so that they hold without its server and after a restart.
+
+mod changed;
+mod path;
+mod placed;
+
+pub use path::Place;
+pub use placed::Placed;
+
+use changed::changed;
+use larder_core::{DrivePath, Node, NodeKind, Result};
+use larder_policy::rules::{Decision, Rules};
+use larder_store::catalog::Table;
+use larder_store::origin::Ruled;
+use larder_store::{Catalog, Change, Op};
+use parking_lot::{Mutex, RwLock};
+use std::sync::Arc;
+
+/// The key of a device's own rules.
+const OWN: &[u8] = b"own";
+/// Names that subscribers are told of together.
+const TOLD: usize = 1000;
+
+/// The rules of one device, which may change at any time.
+pub struct Placements {
+    book: RwLock<Arc<Book>>,
+    /// One at a time changes them.
+    turn: Mutex<()>,
+}
+
+/// Rules as they were at some time.
+#[derive(Debug, Default)]
+pub struct Book {
+    /// As they were written.
+    pub ruled: Ruled,
+    /// Ready for matching.
+    pub rules: Rules,
+}
+
+impl Book {
+    /// Reads rules. Those that this version of the program does not understand leave `before` as it is.
+    fn read(ruled: Ruled, before: &Rules) -> Self {
+        let rules = ruled.text.parse().unwrap_or_else(|error| {
+            tracing::warn!(%error, "these rules are not understood here; those before them hold on");
+            before.clone()
+        });
+        Self { ruled, rules }
+    }
+
+    /// Decides about a path.
+    pub fn decide(&self, path: &DrivePath, kind: NodeKind) -> Decision {
+        self.rules.placement(path, kind)
+    }
+}
+
+impl Placements {
+    /// Those that hold for as long as this lives.
+    pub fn fixed(ruled: Ruled) -> Self {
+        let book = RwLock::new(Arc::new(Book::read(ruled, &Rules::default())));
+        Self { book, turn: Mutex::default() }
+    }
+
+    /// What a device keeps of its own.
+    ///
+    /// # Errors
+    /// Those of the index.
+    pub fn load(catalog: &dyn Catalog) -> Result<Self> {
+        Ok(Self::fixed(Ruled::decode(catalog.record(Table::Rules, OWN)?.as_deref())?))
+    }
+
+    /// The rules as they are now.
+    pub fn book(&self) -> Arc<Book> {
+        self.book.read().clone()
+    }
+
+    /// Decides about a node where it is, by the name that `catalog` says it has.
+    ///
+    /// # Errors
+    /// Those of the index.
+    pub fn decide(&self, catalog: &dyn Catalog, node: &Node) -> Result<Decision> {
+        let path = Place::of(catalog, node)?.path();
+        Ok(self.book().decide(&path, node.kind))
+    }
+
+    /// Has `ruled` hold from now on. `keep` keeps the record, `tell` hears of each name that appears or goes: of those that
+    /// `known` has, as nobody has seen others. Says whether anything changed.
+    pub(crate) fn adopt(
+        &self,
+        ruled: Ruled,
+        known: &dyn Catalog,
+        keep: impl FnOnce(Op) -> Result<()>,
+        mut tell: impl FnMut(&[Change]),
+    ) -> Result<bool> {
+        let _turn = self.turn.lock();
+        let before = self.book();
+        if before.ruled == ruled {
+            return Ok(false);
+        }
+        let (table, key) = (Table::Rules, OWN.to_vec());
+        keep(Op::SetRecord { table, key, value: Some(ruled.encode()) })?;
+        let book = Arc::new(Book::read(ruled, &before.rules));
+        *self.book.write() = book.clone();
+        let mut changes = Vec::new();
+        changed(known, &before.rules, &book.rules, |change| {
+            changes.push(change);
+            if changes.len() >= TOLD {
+                tell(&changes);
+                changes.clear();
+            }
+        })?;
+        tell(&changes);
+        Ok(true)
+    }
+}
