@@ -53,6 +53,7 @@ mod shaping;
 mod show;
 mod status_line;
 mod stream;
+mod subcommands;
 mod time;
 mod tls;
 mod umounting;
