@@ -219,6 +219,7 @@ fn status_tells_of_each_file_in_these_fields() {
             "limit_bytes_per_s",
             "path",
             "percent",
+            "pinned",
             "priority",
             "speed_bytes_per_s",
             "state",

@@ -175,6 +175,16 @@ pub enum Command {
         /// The file or folder
         path: PathBuf,
     },
+    /// Free up space: drop what is on this device of a file or folder; the server has it, and it is fetched again when it is opened
+    Free {
+        /// The file or folder
+        path: PathBuf,
+    },
+    /// Say which rule decides about a file or folder, whose it is, and what another would cost
+    Why {
+        /// The file or folder, which may be hidden
+        path: PathBuf,
+    },
     /// Show or change which files a device keeps, shows, or hides; the last rule that matches a path decides
     Rules {
         /// A mount of a server's project, or something in it [default: where you are, or the only one]

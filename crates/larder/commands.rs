@@ -303,6 +303,8 @@ impl Asked {
                 let look = Look::Line(&["Kept ", "kept", " of ", "path"]);
                 Asked::about(&path, look, |path| Request::Conflicts { path, keep })?
             }
+            Command::Why { path } => Asked::about(&path, Look::Fields, |path| Request::Why { path })?,
+            Command::Free { path } => Asked::about(&path, Look::Fields, |path| Request::Free { path })?,
             Command::Versions { path } => {
                 Asked::about(&path, Look::Versions, |path| Request::Versions { path })?
             }

@@ -105,6 +105,11 @@ impl Opened {
         self.sync.as_ref()
     }
 
+    /// What keeps a mirror within its limit; `None` for a drive of its own.
+    pub fn evictor(&self) -> Option<&Evictor> {
+        self.evictor.as_ref()
+    }
+
     /// Ends what waits for a server, before mounts end.
     pub fn let_go(&self) {
         // First: who fetches may be waiting for room.

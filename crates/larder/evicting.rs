@@ -5,7 +5,7 @@
 
 use crate::config::StoreSettings;
 use crate::pace::Maintenance;
-use larder_core::{Error, NodeId, Result};
+use larder_core::{ChunkId, Error, NodeId, Result};
 use larder_drive::Drive;
 use larder_store::bounded::Call;
 use larder_store::log::{self, Evicted, LogKv, LogStore};
@@ -58,6 +58,7 @@ pub fn log_settings(limit_bytes: u64) -> log::Settings {
 /// Makes room until it is ended.
 pub struct Evictor {
     room: Arc<Room>,
+    evicting: Arc<Evicting>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -90,10 +91,25 @@ impl Evictor {
         maintenance: Arc<Maintenance>,
         history_ns: i64,
     ) -> Result<Self> {
-        let evicting = Evicting { room: room.clone(), store, catalog, drive, maintenance, history_ns };
-        let started = std::thread::Builder::new().name("larder-evict".into()).spawn(move || evicting.run());
+        let evicting =
+            Arc::new(Evicting { room: room.clone(), store, catalog, drive, maintenance, history_ns });
+        let running = evicting.clone();
+        let started = std::thread::Builder::new().name("larder-evict".into()).spawn(move || running.run());
         let thread = Mutex::new(Some(started.map_err(|e| Error::io("starting a thread", e))?));
-        Ok(Self { room, thread })
+        Ok(Self { room, evicting, thread })
+    }
+
+    /// Drops those of `chunks` that may go: what the server has, too, and nobody uses or keeps.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn release(&self, chunks: &HashSet<ChunkId>) -> Result<()> {
+        let evicting = &*self.evicting;
+        let _turn = evicting.maintenance.turn();
+        let staying = evicting.staying()?;
+        let mark = |live: log::Mark<'_>| evicting.mark(&staying, live);
+        let go_on = || !self.room.has_ended();
+        checked(evicting.store.release(chunks, self.room.recent(), mark, &go_on)?).map(drop)
     }
 
     /// Ends it.
@@ -140,7 +156,11 @@ impl Evicting {
         let asked_for = self.drive.fetching().map(|fetch| fetch.unfinished()).unwrap_or_default();
         let queued = self.catalog.queue_state()?.len;
         let (asked_for, in_use) = (asked_for.len(), self.drive.busy().writers().into_iter().chain(asked_for));
-        Ok(Staying { queued, asked_for, in_use: in_use.collect() })
+        let mut in_use: HashSet<NodeId> = in_use.collect();
+        if let Some(placements) = self.drive.placements() {
+            in_use.extend(placements.pinned(&*self.catalog)?);
+        }
+        Ok(Staying { queued, asked_for, in_use })
     }
 
     /// Makes room; false where something else has its turn.
@@ -171,15 +191,26 @@ impl Evicting {
     }
 
     fn evict(&self, target_bytes: u64, staying: &Staying) -> Result<Evicted> {
-        let mark = |live: log::Mark<'_>| self.catalog.mark_own(&*self.store, &staying.in_use, |id| live(id));
         let go_on = || !self.room.has_ended();
-        let gone = self.store.evict(target_bytes, self.room.recent(), mark, &go_on)?;
-        let pages = gone.collected.unread_pages;
-        if pages > 0 {
-            return Err(Error::corrupt(format!(
-                "{pages} pages that list chunks cannot be read: run larder scrub"
-            )));
+        let mark = |live: log::Mark<'_>| self.mark(staying, live);
+        let gone = checked(self.store.evict(target_bytes, self.room.recent(), mark, &go_on)?)?;
+        // What came to be pinned meanwhile may be among it.
+        if gone.collected.chunks > 0 {
+            self.drive.tell_of_records();
         }
         Ok(gone)
+    }
+
+    fn mark(&self, staying: &Staying, live: log::Mark<'_>) -> Result<u64> {
+        self.catalog.mark_own(&*self.store, &staying.in_use, |id| live(id))
+    }
+}
+
+fn checked(gone: Evicted) -> Result<Evicted> {
+    match gone.collected.unread_pages {
+        0 => Ok(gone),
+        pages => {
+            Err(Error::corrupt(format!("{pages} pages that list chunks cannot be read: run larder scrub")))
+        }
     }
 }

@@ -24,6 +24,7 @@ mod failure;
 mod fetching;
 mod framing;
 mod joined;
+mod keeping;
 mod limiter;
 mod limiting;
 mod limits;

@@ -7,7 +7,7 @@ use crate::limits::{Change, Limits, Set, Written};
 use crate::mounting::Mounts;
 use crate::payers::Who;
 use crate::request::{Progress, Request, RulesChange};
-use crate::{actor, conflicts, devices, fetching, placing, users};
+use crate::{actor, conflicts, devices, fetching, keeping, placing, users};
 use larder_core::{DrivePath, Error, Node, NodeId, NodeKind, Result, Timestamp};
 use larder_drive::{Drive, VersionEntry, Which};
 use larder_store::origin::Link;
@@ -92,6 +92,8 @@ impl Operator {
             }
             Request::Pin { path } => self.pin(path, RulesChange::Add),
             Request::Unpin { path } => self.pin(path, RulesChange::Remove),
+            Request::Why { path } => keeping::why(&self.opened, &DrivePath::parse(path)?),
+            Request::Free { path } => keeping::free(&self.opened, &DrivePath::parse(path)?),
             Request::Versions { path } => self.versions(&DrivePath::parse(path)?),
             Request::Restore { path, version, at_ns } => {
                 self.restore(&DrivePath::parse(path)?, version, at_ns)

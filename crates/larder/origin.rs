@@ -9,11 +9,12 @@ use crate::pacing::Pacer;
 use crate::{actor, time};
 use larder_core::{Error, Result};
 use larder_drive::{
-    Clock, Conflicts, Drive, Fetch, Follower, Label, Parts, Placed, Placements, Pusher, Settings, fetch,
+    Clock, Conflicts, Drive, Fetch, Follower, Label, Parts, Pinner, Placed, Placements, Pusher, Settings,
+    fetch,
 };
 use larder_policy::Rate;
-use larder_store::ChunkStore;
 use larder_store::origin::{Conflict, Free, HttpOrigin, Link, Mirror, Origin, Policy, Ruled};
+use larder_store::{Catalog, ChunkStore};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
@@ -133,23 +134,38 @@ impl Place {
         if let Some(fetch) = drive.fetching() {
             fetch.set_link(link);
         }
-        let device = server.device;
+        let device = server.device.clone();
         let label: Label = Box::new(move |at| format!("conflict from {device}, {}", time::day(at)));
         let actor = actor::server();
         let follower = Follower::start(drive.clone(), mirror.clone(), origin.clone(), actor.clone())?;
         let conflicts = Conflicts { label, policy };
         let pusher = Pusher::start(drive.clone(), mirror.clone(), origin, actor, conflicts)?;
-        Ok((drive, Sync { mirror, origin: http, follower, pusher, limiter, _running: running }))
+        let pinner = Pinner::start(drive.clone())?;
+        let sync = Sync {
+            device: server.device,
+            mirror,
+            origin: http,
+            follower,
+            pusher,
+            pinner,
+            limiter,
+            _running: running,
+        };
+        Ok((drive, sync))
     }
 }
 
 /// What keeps a mirror and its server the same.
 pub struct Sync {
+    /// What the server calls this device.
+    pub device: String,
     mirror: Arc<Mirror>,
     origin: Arc<HttpOrigin>,
     follower: Follower,
     /// Tells the server of changes.
     pub pusher: Pusher,
+    /// Keeps what rules pin.
+    pinner: Option<Pinner>,
     /// Has limits kept.
     pub limiter: Arc<Limiter>,
     _running: Running,
@@ -185,6 +201,11 @@ impl Sync {
         self.pusher.try_now();
     }
 
+    /// What the server told of the project, with what the rules hide.
+    pub fn known(&self) -> &dyn Catalog {
+        self.mirror.known_here()
+    }
+
     /// The server.
     pub fn origin(&self) -> &dyn Origin {
         &*self.origin
@@ -201,6 +222,7 @@ impl Sync {
     /// Ends both directions.
     pub fn end(&self) {
         self.follower.end();
+        self.pinner.iter().for_each(Pinner::end);
         self.pusher.end();
     }
 }

@@ -73,6 +73,16 @@ pub enum Request {
         /// A path of the drive.
         path: Vec<u8>,
     },
+    /// Which rule decides about a path, and what another would cost.
+    Why {
+        /// A path of the drive.
+        path: Vec<u8>,
+    },
+    /// Drop what is here of a path.
+    Free {
+        /// A path of the drive.
+        path: Vec<u8>,
+    },
     /// The versions of a path.
     Versions {
         /// A path of the drive.

@@ -3,7 +3,7 @@
 use super::driver::Driver;
 use super::requested::Phase;
 use super::survey::{Survey, survey};
-use super::{Shared, records};
+use super::{Shared, pinned, records};
 use larder_core::{Error, Kind, NodeId, Result};
 use larder_policy::plan::{Priority, Urgency};
 use parking_lot::MutexGuard;
@@ -71,10 +71,12 @@ impl Shared {
         }
         file.from = found.from;
         let wish = file.wish;
-        let priority = Priority::new(wish.priority).expect("checked when it was asked for");
+        let urgency = match wish.priority {
+            pinned::PRIORITY => Urgency::Pin,
+            asked => Urgency::Requested(Priority::new(asked).expect("checked when it was asked for")),
+        };
         let (chunks, are_pages) = (found.missing.len(), found.are_pages);
         let ttl = wish.ttl_ms.map(Duration::from_millis);
-        let urgency = Urgency::Requested(priority);
         let phase = match driver.wish(now, (id, urgency), found.missing, found.here, (None, ttl)) {
             Ok(job) => Phase::Moving { job, chunks, are_pages },
             // No room now.

@@ -4,12 +4,13 @@
 //! that a user asked for. What the planner starts is carried out by a few threads, or by the reader whose only chunk it is;
 //! whatever comes is checked and kept before anybody is told. `driver` holds the planner and its calls, `reader` is for who
 //! waits in a read. What a user asked for is in `requested`: `orders` changes it, `feeding` offers it to the planner after a look
-//! (`survey`), `progress` tells of it, and `records` keep it over a restart.
+//! (`survey`), `progress` tells of it, and `records` keep it over a restart; `pinned` adds what rules keep here.
 
 mod driver;
 mod feeding;
 mod link;
 mod orders;
+mod pinned;
 mod progress;
 mod reader;
 mod records;
@@ -17,6 +18,7 @@ mod requested;
 mod survey;
 
 pub use orders::{Asked, FILES_MAX, Order, Scope};
+pub use pinned::Pinned;
 pub use progress::{Progress, Report, State};
 pub use requested::Switches;
 pub use survey::Here;

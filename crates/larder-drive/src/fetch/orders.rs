@@ -116,7 +116,7 @@ impl Shared {
     }
 
     /// Does with one file what was ordered; the record to keep, where that changes anything.
-    fn ordered(&self, driver: &mut Driver, order: Order, id: NodeId) -> Option<larder_store::Op> {
+    pub(super) fn ordered(&self, driver: &mut Driver, order: Order, id: NodeId) -> Option<larder_store::Op> {
         let now = self.now();
         let file = driver.requested.files.get_mut(&id).filter(|file| !file.phase.has_ended())?;
         let was_paused = file.phase == Phase::Paused;

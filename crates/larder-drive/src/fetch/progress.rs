@@ -30,7 +30,7 @@ pub enum State {
 pub struct Progress {
     /// The file.
     pub node: NodeId,
-    /// 1 to 10, the most urgent.
+    /// 1 to 10, the most urgent; 0 of what rules keep here.
     pub priority: u8,
     /// Where it stands.
     pub state: State,

@@ -15,7 +15,7 @@ const PAUSED: &[u8] = b"paused";
 /// What somebody asked for of one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Wish {
-    /// 1 to 10.
+    /// 1 to 10; 0 of what is to be kept here.
     pub(super) priority: u8,
     /// It ends when it moved nothing for so long.
     pub(super) ttl_ms: Option<u64>,

@@ -225,7 +225,7 @@ impl Requested {
 
     /// The next file to look over, where there is room for its chunks.
     pub(super) fn next(&mut self, now: Tick) -> Option<(NodeId, usize)> {
-        let (id, from) = (1..=10).rev().find_map(|priority: u8| {
+        let (id, from) = (0..=10).rev().find_map(|priority: u8| {
             let first = (Reverse(priority), 0, NodeId(0))..=(Reverse(priority), u64::MAX, NodeId(u64::MAX));
             let (_, _, id) = self.waiting.range(first).next()?;
             let has_room = self.offered[usize::from(priority)] < OFFERED_MAX;

@@ -120,6 +120,15 @@ pub(crate) fn here(chunks: &dyn ChunkStore, head: &Head) -> Result<Here> {
     Ok(here)
 }
 
+/// The chunks of a file that are here, with their lengths.
+pub(super) fn chunks_here(chunks: &dyn ChunkStore, head: &Head) -> Result<Vec<(ChunkId, u64)>> {
+    let Extents::Here(level) = extents(chunks, head)? else { return Ok(Vec::new()) };
+    let ids: Vec<ChunkId> = level.iter().map(|extent| extent.id).filter(|id| !id.is_hole()).collect();
+    let missing: HashSet<ChunkId> = chunks.missing(&ids)?.into_iter().collect();
+    let here = level.iter().filter(|extent| !extent.id.is_hole() && !missing.contains(&extent.id));
+    Ok(here.map(|extent| (extent.id, extent.len_bytes)).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

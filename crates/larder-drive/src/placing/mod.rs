@@ -11,18 +11,21 @@ pub use path::Place;
 pub use placed::Placed;
 
 use changed::changed;
-use larder_core::{DrivePath, Node, NodeKind, Result};
-use larder_policy::rules::{Decision, Rules};
+use larder_core::{DrivePath, Node, NodeId, NodeKind, Result};
+use larder_policy::rules::{Decision, Placement, Rules};
 use larder_store::catalog::Table;
 use larder_store::origin::Ruled;
-use larder_store::{Catalog, Change, Op};
+use larder_store::{Catalog, Change, Listed, Op};
 use parking_lot::{Mutex, RwLock};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// The key of a device's own rules.
 const OWN: &[u8] = b"own";
 /// Names that subscribers are told of together.
 const TOLD: usize = 1000;
+/// Entries read at a time.
+const PAGE: usize = 1024;
 
 /// The rules of one device, which may change at any time.
 pub struct Placements {
@@ -56,6 +59,17 @@ impl Book {
     }
 }
 
+/// Calls `visit` with every entry of a folder.
+fn each(catalog: &dyn Catalog, folder: NodeId, mut visit: impl FnMut(Listed) -> Result<()>) -> Result<()> {
+    let mut after = None;
+    loop {
+        let page = catalog.list(folder, after.as_ref(), PAGE)?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some(last.name.clone());
+        page.into_iter().try_for_each(&mut visit)?;
+    }
+}
+
 impl Placements {
     /// Those that hold for as long as this lives.
     pub fn fixed(ruled: Ruled) -> Self {
@@ -83,6 +97,30 @@ impl Placements {
     pub fn decide(&self, catalog: &dyn Catalog, node: &Node) -> Result<Decision> {
         let path = Place::of(catalog, node)?.path();
         Ok(self.book().decide(&path, node.kind))
+    }
+
+    /// The files in `known` that are pinned, by any of their names.
+    ///
+    /// # Errors
+    /// Those of the index.
+    pub fn pinned(&self, known: &dyn Catalog) -> Result<HashSet<NodeId>> {
+        let (book, mut pinned) = (self.book(), HashSet::new());
+        let mut folders = vec![(NodeId::ROOT, DrivePath::default())];
+        while let Some((folder, path)) = folders.pop() {
+            if !book.rules.may_pin_below(&path) {
+                continue;
+            }
+            each(known, folder, |entry| {
+                let at = path.join(entry.name);
+                if entry.node.is_folder() {
+                    folders.push((entry.node.id, at));
+                } else if book.decide(&at, entry.node.kind).placement == Placement::Pinned {
+                    pinned.insert(entry.node.id);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(pinned)
     }
 
     /// Has `ruled` hold from now on. `keep` keeps the record, `tell` hears of each name that appears or goes: of those that

@@ -11,7 +11,7 @@ use super::slot::{self, CHUNK, Location, Slot};
 use crate::kv::Pair;
 use crate::recent::Recent;
 use larder_core::{ChunkId, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// Entries of the index looked at under one lock.
 const PAGE: usize = 1024;
@@ -28,12 +28,16 @@ struct Plan<'a> {
     /// Sorted: the prefixes of what has to stay.
     kept: Vec<u64>,
     recent: &'a Recent,
+    /// Only these may go; `None` for any.
+    only: Option<&'a HashSet<ChunkId>>,
 }
 
 impl Plan<'_> {
     /// The age of a chunk that may go.
     fn age(&self, engine: &Engine, id: &ChunkId, location: &Location) -> Option<Age> {
-        let stays = self.kept.binary_search(&id.prefix()).is_ok() || engine.leases.holds(id);
+        let stays = self.only.is_some_and(|only| !only.contains(id))
+            || self.kept.binary_search(&id.prefix()).is_ok()
+            || engine.leases.holds(id);
         (!stays).then(|| Age { last_use: self.recent.last_use(id), position: location.position })
     }
 }
@@ -75,7 +79,7 @@ impl Engine {
     }
 
     /// Drops chunks that `mark` does not mark and no lease holds, the least recently used first, and compacts, until the log
-    /// has `target_bytes` or nothing more may go. `go_on` is asked between segments. Where `mark` returns that it could not
+    /// has `target_bytes` or nothing more may go; with `only` those alone. `go_on` is asked between segments. Where `mark` returns that it could not
     /// read some pages of manifests, nothing goes.
     ///
     /// # Errors
@@ -84,6 +88,7 @@ impl Engine {
         &self,
         target_bytes: u64,
         recent: &Recent,
+        only: Option<&HashSet<ChunkId>>,
         mark: impl FnOnce(Mark<'_>) -> Result<u64>,
         go_on: &dyn Fn() -> bool,
     ) -> Result<Evicted> {
@@ -100,7 +105,7 @@ impl Engine {
             }
             kept.sort_unstable();
             kept.dedup();
-            let plan = Plan { kept, recent };
+            let plan = Plan { kept, recent, only };
             let chosen;
             (chosen, left_bytes) = self.choose(&plan, target_bytes)?;
             self.drop_chosen(&plan, chosen, &mut collected)?

@@ -54,6 +54,7 @@ use engine::Engine;
 use larder_core::{ChunkId, Error, Result, Timestamp};
 use parking_lot::Mutex;
 use position::Position;
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -147,7 +148,21 @@ impl LogStore {
         mark: impl FnOnce(Mark<'_>) -> Result<u64>,
         go_on: &dyn Fn() -> bool,
     ) -> Result<Evicted> {
-        self.engine.evict(target_bytes, recent, mark, go_on)
+        self.engine.evict(target_bytes, recent, None, mark, go_on)
+    }
+
+    /// Drops those of `chunks` that `mark` does not mark and no lease holds, and compacts where that gives space back.
+    ///
+    /// # Errors
+    /// As for [`LogStore::collect`].
+    pub fn release(
+        &self,
+        chunks: &HashSet<ChunkId>,
+        recent: &Recent,
+        mark: impl FnOnce(Mark<'_>) -> Result<u64>,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Evicted> {
+        self.engine.evict(0, recent, Some(chunks), mark, go_on)
     }
 
     /// Says whether the index has all that the log ever said: nothing may be dropped by an index that lacks something.

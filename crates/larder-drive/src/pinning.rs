@@ -1,0 +1,225 @@
+//! Keeping on a device what its rules pin: looked over at the start and when rules change, and file by file as things change.
+
+use crate::fetch::Pinned;
+use crate::placing::{Place, Placements};
+use crate::{Drive, Event, Subscription};
+use larder_core::{DrivePath, Error, Kind, NodeId, Result};
+use larder_policy::rules::Placement;
+use larder_store::Change;
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Entries read at a time.
+const PAGE: usize = 1024;
+/// Nodes that changed and wait for a look; beyond that everything is looked over.
+const CHANGED_MAX: usize = 65_536;
+/// The pause before another try where too many files are on their way.
+const FULL: Duration = Duration::from_millis(250);
+/// The pause after a failure.
+const FAILED: Duration = Duration::from_secs(5);
+
+/// Keeps what is pinned here until it is ended.
+pub struct Pinner {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    _changes: Subscription,
+}
+
+struct Shared {
+    drive: Arc<Drive>,
+    placements: Arc<Placements>,
+    agenda: Arc<Agenda>,
+}
+
+#[derive(Default)]
+struct Agenda {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    all: bool,
+    nodes: VecDeque<NodeId>,
+    ended: bool,
+}
+
+/// A look ends before its end.
+enum Stop {
+    /// Everything is to be looked over anew, or nothing any more.
+    Anew,
+    Failed(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Stop::Failed(error)
+    }
+}
+
+impl Agenda {
+    fn hear(&self, event: &Event<'_>, placements: &Placements) {
+        let mut state = self.state.lock();
+        if event.changes.is_empty() {
+            state.all = true;
+        } else if placements.book().rules.may_pin_below(&DrivePath::default()) {
+            state.nodes.extend(event.changes.iter().filter_map(|change| match change {
+                Change::Named { node, .. } | Change::Content(node) => Some(*node),
+                Change::Unnamed { .. } | Change::Attrs(_) => None,
+            }));
+            if state.nodes.len() > CHANGED_MAX {
+                state.nodes.clear();
+                state.all = true;
+            }
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn pause(&self, pause: Duration) {
+        let mut state = self.state.lock();
+        self.changed.wait_while_for(&mut state, |state| !state.ended && !state.all, pause);
+    }
+
+    fn check(&self) -> Result<(), Stop> {
+        let state = self.state.lock();
+        if state.all || state.ended { Err(Stop::Anew) } else { Ok(()) }
+    }
+}
+
+impl Pinner {
+    /// Keeps what the rules of `drive` pin; nothing where it has none.
+    ///
+    /// # Errors
+    /// Those of starting a thread.
+    pub fn start(drive: Arc<Drive>) -> Result<Option<Self>> {
+        let Some(placements) = drive.placements().cloned() else { return Ok(None) };
+        let agenda = Arc::new(Agenda::default());
+        agenda.state.lock().all = true;
+        let (heard, rules) = (agenda.clone(), placements.clone());
+        let changes = drive.subscribe(Box::new(move |event| heard.hear(event, &rules)), None);
+        let shared = Arc::new(Shared { drive, placements, agenda });
+        let keeping = shared.clone();
+        let started = std::thread::Builder::new().name("larder-pin".into()).spawn(move || keeping.run());
+        let thread = Mutex::new(Some(started.map_err(|e| Error::io("starting a thread", e))?));
+        Ok(Some(Self { shared, thread, _changes: changes }))
+    }
+
+    /// Ends it; a call to the server that is under way has to be ended by others.
+    pub fn end(&self) {
+        self.shared.agenda.state.lock().ended = true;
+        self.shared.agenda.changed.notify_all();
+        if let Some(thread) = self.thread.lock().take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Pinner {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        loop {
+            let next = {
+                let mut state = self.agenda.state.lock();
+                let idle = |state: &mut State| !state.all && state.nodes.is_empty() && !state.ended;
+                self.agenda.changed.wait_while(&mut state, idle);
+                if state.ended {
+                    return;
+                }
+                match std::mem::take(&mut state.all) {
+                    true => {
+                        state.nodes.clear();
+                        None
+                    }
+                    false => state.nodes.pop_front(),
+                }
+            };
+            let outcome = match next {
+                None => self.everything(),
+                Some(id) => self.node(id),
+            };
+            if let Err(Stop::Failed(error)) = outcome {
+                tracing::debug!(%error, "keeping what is pinned");
+                self.agenda.pause(FAILED);
+                self.agenda.state.lock().all = true;
+            }
+        }
+    }
+
+    fn everything(&self) -> Result<(), Stop> {
+        if let Some(fetch) = self.drive.fetching() {
+            fetch.unpin(|id| self.is_pinned(id).unwrap_or(true))?;
+        }
+        self.below(NodeId::ROOT, DrivePath::default())
+    }
+
+    fn is_pinned(&self, id: NodeId) -> Result<bool> {
+        let node = self.drive.catalog().node(id)?;
+        let decision = self.placements.decide(self.drive.catalog(), &node)?;
+        Ok(decision.placement == Placement::Pinned)
+    }
+
+    /// A node that is new here, or changed.
+    fn node(&self, id: NodeId) -> Result<(), Stop> {
+        let node = match self.drive.catalog().node(id) {
+            Ok(node) if node.nlink > 0 => node,
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == Kind::NotFound => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        if node.is_folder() {
+            return self.below(id, Place::of(self.drive.catalog(), &node)?.path());
+        }
+        if node.is_file() && self.is_pinned(id)? { self.keep(id) } else { Ok(()) }
+    }
+
+    /// Everything in a folder that is pinned.
+    fn below(&self, top: NodeId, path: DrivePath) -> Result<(), Stop> {
+        let mut folders = vec![(top, path)];
+        while let Some((folder, path)) = folders.pop() {
+            let book = self.placements.book();
+            if !book.rules.may_pin_below(&path) {
+                continue;
+            }
+            let mut after = None;
+            loop {
+                let page = match self.drive.list(folder, after.as_ref(), PAGE) {
+                    Err(error) if matches!(error.kind(), Kind::NotFound | Kind::NotADirectory) => break,
+                    page => page?,
+                };
+                let Some(last) = page.last() else { break };
+                after = Some(last.name.clone());
+                for entry in page {
+                    let at = path.join(entry.name);
+                    if entry.node.is_folder() {
+                        folders.push((entry.node.id, at));
+                    } else if entry.node.is_file()
+                        && book.decide(&at, entry.node.kind).placement == Placement::Pinned
+                    {
+                        self.keep(entry.node.id)?;
+                    }
+                }
+                self.agenda.check()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has what is missing of a file come, once there is room for it among those that do.
+    fn keep(&self, id: NodeId) -> Result<(), Stop> {
+        let Some(fetch) = self.drive.fetching() else { return Ok(()) };
+        while fetch.pin(id)? == Pinned::Full {
+            self.agenda.pause(FULL);
+            self.agenda.check()?;
+        }
+        Ok(())
+    }
+}
