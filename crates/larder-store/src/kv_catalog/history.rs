@@ -1,8 +1,8 @@
 //! The history: what was deleted or replaced, how it comes back, and how it ends.
 
 use super::txn::Txn;
-use super::{KvCatalog, PAGE, keys};
-use crate::catalog::{Deleted, OldVersion, Op, Step, Table};
+use super::{KvCatalog, PAGE, keys, queue};
+use crate::catalog::{Deleted, OldVersion, Op, Table};
 use crate::chunks::ChunkStore;
 use crate::kv::Kv;
 use larder_core::{ChunkId, Error, Head, Kind, Name, Node, NodeId, Result, Timestamp, manifest};
@@ -99,8 +99,8 @@ impl<K: Kv> KvCatalog<K> {
             })?;
         }
         // Last: a content that the server's replaced here is in the queue by then.
-        self.each(keys::QUEUE, |_, value| {
-            for step in keys::decode::<Vec<Step>>(value)? {
+        self.each(keys::QUEUE, |key, value| {
+            for step in queue::decode(keys::queue_number(key)?, value)?.steps {
                 if let Some(head) = step.head() {
                     unread += mark_head(head, chunks, partial, &mut live)?;
                 }

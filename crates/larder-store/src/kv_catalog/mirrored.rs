@@ -1,7 +1,7 @@
 //! What of a mirror's chunks nobody else may have: those have to stay, and all others may be had from its server again.
 
 use super::history::mark_head;
-use super::{KvCatalog, keys};
+use super::{KvCatalog, keys, queue};
 use crate::catalog::{OldVersion, Step};
 use crate::chunks::ChunkStore;
 use crate::kv::Kv;
@@ -50,8 +50,8 @@ impl<K: Kv> KvCatalog<K> {
             })?;
         }
         // Last, as in a collection: content moves from nodes to the history and to the queue.
-        self.each(keys::QUEUE, |_, value| {
-            for head in keys::decode::<Vec<Step>>(value)?.iter().filter_map(Step::head) {
+        self.each(keys::QUEUE, |key, value| {
+            for head in queue::decode(keys::queue_number(key)?, value)?.steps.iter().filter_map(Step::head) {
                 unread += mark_head(head, chunks, true, &mut live)?;
             }
             Ok(true)
