@@ -24,7 +24,14 @@ fn called(world: &World, name: &str) -> PathBuf {
 fn cat(world: &World, program: &str, file: &str) -> Finished {
     let program = called(world, program);
     let out = world.device.path("out");
-    run(Command::new("sh").args(["-c", r#""$1" "$2" > "$3""#, "sh"]).args([&program, &world.file(file), &out]), 60)
+    run(
+        Command::new("sh").args(["-c", r#""$1" "$2" > "$3""#, "sh"]).args([
+            &program,
+            &world.file(file),
+            &out,
+        ]),
+        60,
+    )
 }
 
 /// What `status --why-fetched` says of `name`.
@@ -61,7 +68,10 @@ fn indexer_gets_what_is_here_and_a_quick_error_for_the_rest() {
     let told = causes(&world, "far");
     assert_eq!((told.len(), &told[0]["process"], &told[0]["why"]), (1, &"reader".into(), &"read".into()));
     let bytes = told[0]["bytes"].as_u64().expect("a number");
-    assert!((8 * MIB..8 * MIB + (64 << 10)).contains(&bytes), "{bytes} bytes, pages of the manifest among them");
+    assert!(
+        (8 * MIB..8 * MIB + (64 << 10)).contains(&bytes),
+        "{bytes} bytes, pages of the manifest among them"
+    );
     assert!(told[0]["pid"].as_u64().is_some_and(|pid| pid > 1), "{told:?}");
     world.end(device);
 }

@@ -52,6 +52,10 @@ pub struct Common {
     /// How much of a server's files a mount keeps on this machine, such as 10GiB [default: a tenth of the disk, at least 1GiB]
     #[arg(long, global = true, env = "LARDER_CACHE_SIZE", value_name = "SIZE")]
     pub cache_size: Option<String>,
+    /// Programs that sweep through files, such as indexers: they read what a mount has on this machine, and have nothing fetched
+    /// [default: updatedb, those of GNOME and KDE, and thumbnailers]
+    #[arg(long, global = true, env = "LARDER_INDEXERS", value_name = "NAMES", value_delimiter = ',')]
+    pub indexers: Option<Vec<String>>,
     /// Print JSON; a process that stays prints one line of it when it is ready
     #[arg(long, global = true)]
     pub json: bool,
@@ -212,6 +216,9 @@ pub enum Command {
         /// One short line of what moves, for bars and prompts; without PATH of all mounts of servers' projects
         #[arg(long, conflicts_with = "watch")]
         line: bool,
+        /// Say which processes and orders had files fetched to this device, the newest first
+        #[arg(long, conflicts_with = "watch")]
+        why_fetched: bool,
     },
     /// Tell of changes and of what is fetched and sent, as it happens; with --json one value a line
     Events {

@@ -12,7 +12,8 @@ use crate::run::{MountPlan, Plan};
 use crate::show::{self, Bar, Look};
 use crate::users::{PASSWORD_MAX_BYTES, made_password};
 use crate::{
-    client, daemon, doctor, joined, logging, mounts, notify, ordering, prompt, ruling, run, time, umounting, watch,
+    client, daemon, doctor, joined, logging, mounts, notify, ordering, prompt, ruling, run, time, umounting,
+    watch,
 };
 use clap::CommandFactory;
 use larder_core::{Error, Kind, Result};
@@ -76,11 +77,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Limit(limiting) => here.limit(limiting),
         Command::Rules { .. } | Command::Pin { .. } | Command::Unpin { .. } => {
-            let data = here.common.data.clone();
-            let (line, value) = ruling::run(command, data, |data| match data {
-                Some(data) => here.store_in(Some(data)),
-                None => here.store(),
-            })?;
+            let (line, value) = ruling::run(command, here.common.data.clone(), |data| here.store_in(data))?;
             here.say(&line, &value);
             Ok(ExitCode::SUCCESS)
         }
@@ -289,6 +286,10 @@ struct Asked {
 impl Asked {
     fn of(command: Command) -> Result<Asked> {
         Ok(match command {
+            Command::Status { path, why_fetched: true, .. } => {
+                let of = |path| Request::WhyFetched { path };
+                Asked::about(path.as_deref().unwrap_or(Path::new(".")), Look::Fetched, of)?
+            }
             Command::Status { path: Some(path), .. } => {
                 Asked::about(&path, Look::Status, |path| Request::Status { path: Some(path) })?
             }

@@ -43,6 +43,7 @@ struct File {
     cache_mib: Option<u32>,
     reader_deadline: Option<u32>,
     cache_size: Option<String>,
+    indexers: Option<Vec<String>>,
 }
 
 /// The file that was read, if any.
@@ -93,6 +94,8 @@ pub struct StoreSettings {
     pub conflicts: Policy,
     /// How much of it is kept; `None` for what fits the disk.
     pub kept_bytes: Option<u64>,
+    /// Programs that have nothing fetched; `None` for the usual ones.
+    pub indexers: Option<Vec<String>>,
 }
 
 impl Config {
@@ -166,6 +169,7 @@ impl Config {
         Ok(StoreSettings {
             data,
             kept_bytes: self.cache_size(common)?,
+            indexers: common.indexers.clone().or_else(|| self.file.indexers.clone()),
             fetching: fetch::Settings {
                 deadline: Duration::from_secs(deadline_s.into()),
                 pause_holds_readers: false,

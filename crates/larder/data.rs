@@ -68,6 +68,9 @@ impl Opened {
                 let fetched = Arc::new(Bounded::fetched(store.clone(), room.clone()));
                 let (drive, sync) =
                     place.open(parts, fetched, tuning, (settings.fetching, settings.conflicts))?;
+                if let (Some(fetch), Some(names)) = (drive.fetching(), &settings.indexers) {
+                    fetch.set_indexers(names.clone());
+                }
                 let stores = (store.clone(), catalog.clone());
                 let evictor =
                     Evictor::start(room, stores, drive.clone(), maintenance.clone(), settings.history_ns)?;

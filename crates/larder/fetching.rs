@@ -2,7 +2,7 @@
 
 use crate::request::{Order, Scope};
 use larder_core::{DrivePath, Error, NodeId, Result};
-use larder_drive::fetch::{self, Progress, State, Switches};
+use larder_drive::fetch::{self, Progress, State, Switches, Why};
 use larder_drive::{Drive, Fetch};
 use larder_policy::Direction;
 use larder_policy::plan::Priority;
@@ -90,6 +90,36 @@ pub fn below(drive: &Drive, top: &DrivePath) -> Result<Vec<Value>> {
     let Some(fetch) = drive.fetching() else { return Ok(Vec::new()) };
     let top = if top.is_root() { None } else { Some(drive.resolve(top)?.id) };
     Ok(fetch.report(top)?.files.iter().take(LISTED_MAX).map(|file| progress(drive, file)).collect())
+}
+
+/// Why what is at `top` and below it was fetched, the newest first; what is hidden by now is told without its path.
+///
+/// # Errors
+/// `Invalid` where nothing is fetched.
+pub fn causes(drive: &Drive, top: &DrivePath) -> Result<Value> {
+    let fetch = fetching(drive, &top.to_string())?;
+    let told = fetch.causes().into_iter().filter_map(|cause| {
+        let path = drive.path_of(cause.of).ok();
+        if !top.is_root() && !path.as_ref().is_some_and(|path| top.contains(path)) {
+            return None;
+        }
+        let (why, program) = match &cause.why {
+            Why::Read(program) => ("read", Some(program)),
+            Why::Asked => ("larder fetch", None),
+            Why::Pinned => ("pinned", None),
+            Why::Own => ("larder itself", None),
+        };
+        Some(json!({
+            "path": path.map_or_else(|| format!("node {}", cause.of), |path| path.to_string()),
+            "why": why,
+            "process": program.map(|program| &program.name),
+            "pid": program.map(|program| program.pid),
+            "bytes": cause.bytes,
+            "chunks": cause.chunks,
+            "at": crate::time::rfc3339(cause.at),
+        }))
+    });
+    Ok(told.collect())
 }
 
 fn progress(drive: &Drive, file: &Progress) -> Value {

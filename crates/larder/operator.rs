@@ -92,6 +92,7 @@ impl Operator {
             }
             Request::Pin { path } => self.pin(path, RulesChange::Add),
             Request::Unpin { path } => self.pin(path, RulesChange::Remove),
+            Request::WhyFetched { path } => fetching::causes(self.drive(), &DrivePath::parse(path)?),
             Request::Why { path } => keeping::why(&self.opened, &DrivePath::parse(path)?),
             Request::Free { path } => keeping::free(&self.opened, &DrivePath::parse(path)?),
             Request::Versions { path } => self.versions(&DrivePath::parse(path)?),

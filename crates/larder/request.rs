@@ -73,6 +73,11 @@ pub enum Request {
         /// A path of the drive.
         path: Vec<u8>,
     },
+    /// Why files at a path and below it were fetched.
+    WhyFetched {
+        /// A path of the drive.
+        path: Vec<u8>,
+    },
     /// Which rule decides about a path, and what another would cost.
     Why {
         /// A path of the drive.

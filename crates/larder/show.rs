@@ -21,6 +21,8 @@ pub enum Look {
     Versions,
     /// A table of conflicts.
     Conflicts,
+    /// A table of what was fetched and why.
+    Fetched,
     /// A table of users.
     Users,
     /// A table of devices.
@@ -46,6 +48,9 @@ pub fn text(answer: &Value, look: &Look) -> String {
         Look::Line(words) => line(answer, words, &mut out),
         Look::Versions => table(answer, &["version", "modified", "size_bytes", "kind", "until"], &mut out),
         Look::Conflicts => table(answer, &["over", "at", "path", "copy"], &mut out),
+        Look::Fetched => {
+            table(answer, &["at", "bytes", "chunks", "why", "process", "pid", "path"], &mut out);
+        }
         Look::Users => table(answer, &["name", "role"], &mut out),
         Look::Devices => table(answer, &["id", "name", "user", "made"], &mut out),
     }

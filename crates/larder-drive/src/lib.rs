@@ -40,6 +40,7 @@ pub use follow::Follower;
 pub use history::{VersionEntry, Which};
 pub use horizon::Hold;
 pub use kept::Kept;
+pub use larder_policy::rules::Placement;
 pub use locks::{Lock, LockRequest, Locks, OWNER_MAX_BYTES as LOCK_OWNER_MAX_BYTES, is_locked};
 pub use mount::{Allocate, Handle, MakeKind, Mount, OpenFlags, RenameFlags, Seek};
 pub use pinning::Pinner;

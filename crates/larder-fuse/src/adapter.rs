@@ -4,6 +4,7 @@
 //! A panic below ends the request with EIO, not the thread: the reply, dropped unanswered, sends that itself.
 
 use crate::aside::Aside;
+use crate::askers;
 use crate::attributes::Wanted;
 use crate::content::with_joined;
 use crate::errno::Answer;
@@ -17,6 +18,7 @@ use fuser::{
     TimeOrNow, WriteFlags,
 };
 use larder_drive::MakeKind;
+use larder_drive::fetch::asking;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,9 +44,11 @@ impl Adapter {
         self.aside(self.0.aside.as_ref().map(|(names, _)| names), work);
     }
 
-    /// The same about bytes.
-    fn reads(&self, work: impl FnOnce(&Adapter) + Send + 'static) {
-        self.aside(self.0.aside.as_ref().map(|(_, reads)| reads), work);
+    /// The same about bytes, which may have to be fetched in the name of the process of `req`.
+    fn reads(&self, req: &Request, work: impl FnOnce(&Adapter) + Send + 'static) {
+        let Some((_, reads)) = &self.0.aside else { return work(self) };
+        let pid = req.pid();
+        self.aside(Some(reads), move |adapter| asking(pid, askers::program, || work(adapter)));
     }
 
     fn aside(&self, aside: Option<&Arc<Aside>>, work: impl FnOnce(&Adapter) + Send + 'static) {
@@ -183,7 +187,7 @@ impl Filesystem for Adapter {
 
     fn read(
         &self,
-        _: &Request,
+        req: &Request,
         _: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -192,7 +196,7 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.reads(move |adapter| match adapter.run("read", |view| view.read(fh.0, offset, size)) {
+        self.reads(req, move |adapter| match adapter.run("read", |view| view.read(fh.0, offset, size)) {
             Ok(pieces) => with_joined(&pieces, |bytes| reply.data(bytes)),
             Err(errno) => reply.error(errno),
         });
@@ -216,14 +220,14 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn flush(&self, _: &Request, _: INodeNo, fh: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+    fn flush(&self, req: &Request, _: INodeNo, fh: FileHandle, _: LockOwner, reply: ReplyEmpty) {
         // What is published may have to be put together with what is not here.
-        self.reads(move |adapter| empty(reply, adapter.run("flush", |view| view.flush(fh.0))));
+        self.reads(req, move |adapter| empty(reply, adapter.run("flush", |view| view.flush(fh.0))));
     }
 
     fn release(
         &self,
-        _: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         _: OpenFlags,
@@ -231,11 +235,13 @@ impl Filesystem for Adapter {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        self.reads(move |adapter| empty(reply, adapter.run("release", |view| view.release(ino.0, fh.0))));
+        self.reads(req, move |adapter| {
+            empty(reply, adapter.run("release", |view| view.release(ino.0, fh.0)))
+        });
     }
 
-    fn fsync(&self, _: &Request, _: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        self.reads(move |adapter| empty(reply, adapter.run("fsync", |view| view.fsync(fh.0, datasync))));
+    fn fsync(&self, req: &Request, _: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        self.reads(req, move |adapter| empty(reply, adapter.run("fsync", |view| view.fsync(fh.0, datasync))));
     }
 
     fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
@@ -305,7 +311,7 @@ impl Filesystem for Adapter {
 
     fn fallocate(
         &self,
-        _: &Request,
+        req: &Request,
         _: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -313,13 +319,13 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        self.reads(move |adapter| {
+        self.reads(req, move |adapter| {
             empty(reply, adapter.run("fallocate", |view| view.allocate(fh.0, (offset, length), mode)));
         });
     }
 
-    fn lseek(&self, _: &Request, _: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
-        self.reads(move |adapter| match adapter.run("lseek", |view| view.seek(fh.0, offset, whence)) {
+    fn lseek(&self, req: &Request, _: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        self.reads(req, move |adapter| match adapter.run("lseek", |view| view.seek(fh.0, offset, whence)) {
             Ok(offset) => reply.offset(offset),
             Err(errno) => reply.error(errno),
         });

@@ -6,6 +6,7 @@
 
 mod adapter;
 mod aside;
+mod askers;
 mod attach;
 mod attributes;
 mod content;

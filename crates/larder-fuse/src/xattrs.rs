@@ -5,6 +5,7 @@ use crate::errno::{self, Answer};
 use crate::view::View;
 use fuser::{Errno, Request};
 use larder_core::NodeId;
+use larder_drive::Placement;
 use larder_store::catalog::XattrMode;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -74,6 +75,14 @@ impl View {
 
     fn virtual_xattr(&self, id: NodeId, name: &[u8]) -> Answer<Vec<u8>> {
         let node = self.mount.node(id).map_err(|e| errno::of(&e))?;
+        if let (b"pinned" | b"why", Some(placements)) = (name, self.drive.placements()) {
+            let decision = placements.decide(self.drive.catalog(), &node).map_err(|e| errno::of(&e))?;
+            return Ok(match name {
+                b"pinned" if decision.placement == Placement::Pinned => b"yes".to_vec(),
+                b"pinned" => b"no".to_vec(),
+                _ => placements.why(decision).into_bytes(),
+            });
+        }
         let text = match (name, node.head()) {
             (b"state", _) => self.drive.kept(&node).map_err(|e| errno::of(&e))?.0.word().to_owned(),
             (b"percent", Some(_)) => self.drive.kept(&node).map_err(|e| errno::of(&e))?.1.to_string(),

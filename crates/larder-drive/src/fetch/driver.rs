@@ -218,7 +218,7 @@ impl Shared {
         let mut next = 0;
         let asked = self.origin.chunks(call.of, &ids, &call.cancel, &mut |at, body| {
             next = at + 1;
-            self.came(&lease, call.parts[at], body);
+            self.came(&lease, call.of, call.parts[at], body);
             Ok(())
         });
         if let Err(error) = asked {
@@ -227,7 +227,7 @@ impl Shared {
     }
 
     /// What came for a request.
-    fn came(&self, lease: &Lease, (request, id): (RequestId, ChunkId), body: Option<Bytes>) {
+    fn came(&self, lease: &Lease, of: NodeId, (request, id): (RequestId, ChunkId), body: Option<Bytes>) {
         let body = match body {
             None => Err((Failure::Refused(Kind::Conflict), gone(&id))),
             Some(body) if ChunkId::of(&body) == id => Ok(body),
@@ -244,6 +244,10 @@ impl Shared {
             Err(_) => Ok(()),
         };
         let mut driver = self.driver.lock();
+        if let Ok(body) = &body {
+            let why = Self::why(&driver.requested, of, driver.readers.program(of, &id));
+            self.causes.lock().note(of, why, body.len() as u64, self.clock.now());
+        }
         let (body, failure) = match (body, kept) {
             (Ok(body), Ok(())) => (Some(body), None),
             // Whoever waits for it may have it all the same.

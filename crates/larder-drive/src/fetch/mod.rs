@@ -4,8 +4,11 @@
 //! that a user asked for. What the planner starts is carried out by a few threads, or by the reader whose only chunk it is;
 //! whatever comes is checked and kept before anybody is told. `driver` holds the planner and its calls, `reader` is for who
 //! waits in a read. What a user asked for is in `requested`: `orders` changes it, `feeding` offers it to the planner after a look
-//! (`survey`), `progress` tells of it, and `records` keep it over a restart; `pinned` adds what rules keep here.
+//! (`survey`), `progress` tells of it, and `records` keep it over a restart; `pinned` adds what rules keep here. Who asks is
+//! `asker`, and `causes` remembers it.
 
+mod asker;
+mod causes;
 mod driver;
 mod feeding;
 mod link;
@@ -17,6 +20,8 @@ mod records;
 mod requested;
 mod survey;
 
+pub use asker::{Find, INDEXERS, Program, asking};
+pub use causes::{Cause, Why};
 pub use orders::{Asked, FILES_MAX, Order, Scope};
 pub use pinned::Pinned;
 pub use progress::{Progress, Report, State};
@@ -26,13 +31,14 @@ pub(crate) use survey::here;
 
 use crate::cache::Caches;
 use crate::{Clock, Parts};
+use causes::Causes;
 use driver::Driver;
 use larder_core::{Error, Result};
 use larder_policy::Tick;
 use larder_policy::plan::IN_FLIGHT_MAX;
 use larder_store::origin::Origin;
 use larder_store::{Catalog, ChunkStore};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, RwLock};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -66,6 +72,9 @@ struct Shared {
     settings: Settings,
     started: Instant,
     driver: Mutex<Driver>,
+    /// Programs that get what is here, and have nothing fetched.
+    indexers: RwLock<Vec<String>>,
+    causes: Mutex<Causes>,
     /// One at a time changes the records of what was asked for; taken before the driver.
     keeping: Mutex<()>,
     /// A call waits for a thread.
@@ -95,6 +104,8 @@ impl Fetch {
             settings,
             started: Instant::now(),
             driver: Mutex::new(driver),
+            indexers: RwLock::new(INDEXERS.map(str::to_owned).to_vec()),
+            causes: Mutex::default(),
             keeping: Mutex::new(()),
             ready: Condvar::new(),
             sooner: Condvar::new(),
@@ -113,6 +124,11 @@ impl Fetch {
     /// Has what comes for somebody who is about to read it kept in `cache`, too.
     pub(crate) fn keep_in(&self, cache: Arc<Caches>) {
         self.shared.cache.get_or_init(|| cache);
+    }
+
+    /// Has the programs of these names get what is here and nothing else, instead of [`INDEXERS`].
+    pub fn set_indexers(&self, names: Vec<String>) {
+        *self.shared.indexers.write() = names;
     }
 
     fn spawn(&mut self, name: &str, run: fn(&Shared)) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Who waits in a read, and what will be read next.
 
+use super::asker::{self, Program};
 use super::{Fetch, Shared, ending};
 use bytes::Bytes;
 use larder_core::{ChunkId, Error, Kind, NodeId, Result, chunker};
@@ -7,6 +8,7 @@ use larder_policy::Tick;
 use larder_policy::plan::{Amount, Event, JobId, Outcome, Scope, Urgency};
 use parking_lot::MutexGuard;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Chunks that may be wished for ahead of readers; a hint beyond them is dropped.
@@ -26,6 +28,8 @@ pub(super) struct Readers {
 /// One of them.
 struct Reading {
     of: NodeId,
+    /// The process, where it is known.
+    who: Option<Arc<Program>>,
     for_whom: Whom,
 }
 
@@ -48,11 +52,20 @@ pub(super) struct Came {
 }
 
 impl Readers {
-    fn add(&mut self, job: JobId, of: NodeId, for_whom: Whom) {
+    fn add(&mut self, job: JobId, (of, who): (NodeId, Option<Arc<Program>>), for_whom: Whom) {
         if let Whom::Ahead(chunks) = &for_whom {
             self.ahead_chunks += chunks.len();
         }
-        self.wishes.insert(job, Reading { of, for_whom });
+        self.wishes.insert(job, Reading { of, who, for_whom });
+    }
+
+    /// The process that reads chunk `id` of file `of`, or is about to.
+    pub(super) fn program(&self, of: NodeId, id: &ChunkId) -> Option<Arc<Program>> {
+        let waits =
+            |reading: &Reading| matches!(&reading.for_whom, Whom::Thread { chunk, .. } if chunk == id);
+        let readings = || self.wishes.values().filter(|reading| reading.of == of);
+        let reading = readings().find(|reading| waits(reading)).or_else(|| readings().next());
+        reading.and_then(|reading| reading.who.clone())
     }
 
     fn remove(&mut self, job: JobId) {
@@ -139,6 +152,7 @@ impl Fetch {
         let shared = &*self.shared;
         let begun = shared.now();
         let deadline = begun.after(shared.settings.deadline);
+        let who = shared.who_may();
         let mut driver = shared.driver.lock();
         if driver.ended {
             return Err(ending());
@@ -152,10 +166,11 @@ impl Fetch {
         if let Some(refusal) = driver.link.refusal(false) {
             return Err(refusal);
         }
+        let who = who?;
         let chunks = vec![(*id, SIZE_BYTES)];
         let job =
             driver.wish(begun, (of, Urgency::Reader), chunks, Amount::default(), (Some(deadline), None))?;
-        driver.readers.add(job, of, Whom::Thread { chunk: *id, answer: None });
+        driver.readers.add(job, (of, who), Whom::Thread { chunk: *id, answer: None });
         if shared.holds(&driver.requested, of) {
             driver.tell(begun, Event::Pause(Scope::Job(job)));
         }
@@ -201,13 +216,14 @@ impl Fetch {
         if (now.len() <= 1 && soon.is_empty()) || driver.ended || shared.holds(&driver.requested, of) {
             return;
         }
+        let Ok(who) = MutexGuard::unlocked(&mut driver, || shared.who_may()) else { return };
         let at = shared.now();
         let mut wish = |ids: Vec<ChunkId>, urgency, deadline: Tick, whom: fn(Vec<ChunkId>) -> Whom| {
             let chunks = ids.iter().map(|id| (*id, SIZE_BYTES)).collect();
             let wished = driver.wish(at, (of, urgency), chunks, Amount::default(), (Some(deadline), None));
             // Without room nobody is worse off: whoever reads asks.
             if let Ok(job) = wished {
-                driver.readers.add(job, of, whom(ids));
+                driver.readers.add(job, (of, who.clone()), whom(ids));
             }
         };
         if now.len() > 1 {
@@ -228,6 +244,19 @@ fn failure(kind: Kind, chunk: &ChunkId, cause: Option<&Error>) -> Error {
 }
 
 impl Shared {
+    /// The process that asks, where it is known.
+    ///
+    /// # Errors
+    /// `Denied` for one that gets only what is here. Programs that sweep take that as a file that they may not read, and go
+    /// on: "try again" would have some of them do so at once, and an error of the disk would alarm people.
+    fn who_may(&self) -> Result<Option<Arc<Program>>> {
+        let Some(program) = asker::who() else { return Ok(None) };
+        if program.is_one_of(&self.indexers.read()) {
+            return Err(Error::denied(format!("{} gets what is on this device only", program.name)));
+        }
+        Ok(Some(program))
+    }
+
     /// Says whether reads of file `of` wait, as its fetch is paused.
     fn holds(&self, requested: &super::requested::Requested, of: NodeId) -> bool {
         self.settings.pause_holds_readers && requested.is_held(of)

@@ -99,6 +99,16 @@ impl Placements {
         Ok(self.book().decide(&path, node.kind))
     }
 
+    /// The rule behind a decision, for people.
+    pub fn why(&self, decision: Decision) -> String {
+        let book = self.book();
+        let rule = decision.rule.and_then(|at| Some((at, book.rules.rules().get(at)?)));
+        rule.map_or_else(
+            || "no rule: fetched when it is opened".to_owned(),
+            |(at, rule)| format!("rule {}: {rule}", at + 1),
+        )
+    }
+
     /// The files in `known` that are pinned, by any of their names.
     ///
     /// # Errors
