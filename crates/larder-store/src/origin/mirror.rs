@@ -72,7 +72,7 @@ impl Mirror {
             mirror.keep(vec![adopt(project.root), cursor_record(&project.cursor)])?;
         }
         mirror.run(vec![Op::Begin { run }], false)?;
-        mirror.ids = mirror.take_ids()?;
+        mirror.ids = mirror.take_ids(run)?;
         Ok(mirror)
     }
 

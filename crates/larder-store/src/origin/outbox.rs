@@ -13,6 +13,45 @@ const RANGE: &[u8] = b"range";
 /// The bits of an id below the block that one opening of the mirror takes: 268 million new nodes, and 4096 openings of a
 /// range. What an opening did not use is gone: an id is never given twice.
 const BLOCK_BITS: u32 = 28;
+/// Blocks of a range.
+const BLOCKS: usize = 1 << (RANGE_BITS - BLOCK_BITS);
+
+/// A range of ids, and which blocks of it were taken.
+///
+/// | offset | bytes | what of the record |
+/// |---|---|---|
+/// | 0 | 4 | the range, big endian |
+/// | 4 | 512 | a bit for each block, the lowest of the first byte for the first |
+struct Taken {
+    range: u32,
+    blocks: [u8; BLOCKS / 8],
+}
+
+impl Taken {
+    fn new(range: u32) -> Self {
+        Self { range, blocks: [0; BLOCKS / 8] }
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (range, blocks) = bytes.split_first_chunk::<4>()?;
+        Some(Self { range: u32::from_be_bytes(*range), blocks: blocks.try_into().ok()? })
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        [&self.range.to_be_bytes()[..], &self.blocks].concat()
+    }
+
+    /// Takes the block that is free next to a random one: a device that was brought back from a backup does not know which
+    /// it took since, and the next in order would be one of those.
+    fn take(&mut self, random: u64) -> Option<Range<u64>> {
+        let is_free = |block: &usize| self.blocks[block / 8] & (1 << (block % 8)) == 0;
+        let from = (random % BLOCKS as u64) as usize;
+        let block = (from..BLOCKS).chain(0..from).find(is_free)?;
+        self.blocks[block / 8] |= 1 << (block % 8);
+        let first = (u64::from(self.range) << RANGE_BITS) | ((block as u64) << BLOCK_BITS);
+        Some(first..first + (1 << BLOCK_BITS))
+    }
+}
 
 /// Ids for nodes that are made here.
 pub(super) struct Ids {
@@ -59,27 +98,23 @@ pub struct Answer {
 
 impl Mirror {
     /// Takes a block of ids; nothing where the device may not write.
-    pub(super) fn take_ids(&self) -> Result<Option<Ids>> {
+    pub(super) fn take_ids(&self, random: u64) -> Result<Option<Ids>> {
         let record = self.kept.record(Table::Pushing, RANGE)?;
-        let (range, block, is_fresh) = match record.as_deref().map(decode) {
-            Some(taken) => {
-                let (range, block) = taken.ok_or_else(|| Error::corrupt("record of the range of ids"))?;
-                (range, block, false)
+        if let Some(taken) = record.as_deref().map(Taken::decode) {
+            let mut taken = taken.ok_or_else(|| Error::corrupt("record of the range of ids"))?;
+            if let Some(ids) = self.take_block(&mut taken, random)? {
+                return Ok(Some(Ids::new(ids, false)));
             }
-            None => match self.origin.range() {
-                Ok(range) => (range, 0, true),
-                Err(error) if error.kind() == Kind::Denied => return Ok(None),
-                Err(error) if error.kind() == Kind::Unavailable => {
-                    tracing::warn!(%error, "without its server, this mount is to read only");
-                    return Ok(None);
-                }
-                Err(error) => return Err(error),
-            },
-        };
-        if block >> (RANGE_BITS - BLOCK_BITS) != 0 {
-            return Ok(Some(Ids::new(self.take_block(self.origin.range()?, 0)?, true)));
         }
-        Ok(Some(Ids::new(self.take_block(range, block)?, is_fresh)))
+        match self.new_block() {
+            Ok(ids) => Ok(Some(Ids::new(ids, true))),
+            Err(error) if error.kind() == Kind::Denied => Ok(None),
+            Err(error) if error.kind() == Kind::Unavailable => {
+                tracing::warn!(%error, "without its server, this mount is to read only");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// From now on, what is made here gets ids of a range that nobody had before. Should this device's directory have been
@@ -88,23 +123,24 @@ impl Mirror {
     /// # Errors
     /// Those of the server.
     pub fn renew_ids(&self) -> Result<()> {
-        match self.ids().filter(|ids| !ids.is_fresh.load(Ordering::Relaxed)) {
-            None => Ok(()),
-            Some(ids) => {
-                ids.renew(self.take_block(self.origin.range()?, 0)?);
-                Ok(())
-            }
+        if let Some(ids) = self.ids().filter(|ids| !ids.is_fresh.load(Ordering::Relaxed)) {
+            ids.renew(self.new_block()?);
         }
+        Ok(())
     }
 
-    fn take_block(&self, range: u32, block: u32) -> Result<Range<u64>> {
-        let value = [range, block + 1].iter().flat_map(|number| number.to_be_bytes()).collect();
-        self.run(
-            vec![Op::SetRecord { table: Table::Pushing, key: RANGE.to_vec(), value: Some(value) }],
-            true,
-        )?;
-        let first = (u64::from(range) << RANGE_BITS) | (u64::from(block) << BLOCK_BITS);
-        Ok(first..first + (1 << BLOCK_BITS))
+    /// A block of a range that nobody had before.
+    fn new_block(&self) -> Result<Range<u64>> {
+        let mut taken = Taken::new(self.origin.range()?);
+        let ids = self.take_block(&mut taken, 0)?;
+        ids.ok_or_else(|| Error::corrupt("a new range of ids has no block"))
+    }
+
+    fn take_block(&self, taken: &mut Taken, random: u64) -> Result<Option<Range<u64>>> {
+        let Some(ids) = taken.take(random) else { return Ok(None) };
+        let value = Some(taken.encode());
+        self.run(vec![Op::SetRecord { table: Table::Pushing, key: RANGE.to_vec(), value }], true)?;
+        Ok(Some(ids))
     }
 
     /// Says whether changes can be made here.
@@ -236,8 +272,24 @@ fn entry(queued: &Queued) -> Entry {
     Entry { op_id: queued.op_id, steps: queued.steps.clone() }
 }
 
-fn decode(bytes: &[u8]) -> Option<(u32, u32)> {
-    let bytes: &[u8; 8] = bytes.try_into().ok()?;
-    let (range, block) = bytes.split_first_chunk::<4>()?;
-    Some((u32::from_be_bytes(*range), u32::from_be_bytes(block.try_into().ok()?)))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_block_is_taken_twice() {
+        let mut taken = Taken::new(3);
+        let mut seen = std::collections::HashSet::new();
+        for opening in 0..BLOCKS as u64 {
+            let ids = taken.take(opening.wrapping_mul(0x9e37_79b9_7f4a_7c15)).expect("a free block");
+            assert!(
+                seen.insert(ids.start)
+                    && ids.start >> RANGE_BITS == 3
+                    && ids.end - ids.start == 1 << BLOCK_BITS
+            );
+            taken = Taken::decode(&taken.encode()).expect("a record");
+        }
+        assert_eq!(taken.take(7), None);
+        assert!(Taken::decode(b"short").is_none());
+    }
 }
