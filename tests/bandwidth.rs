@@ -141,6 +141,14 @@ fn a_change_of_a_limit_holds_within_a_tenth_of_a_second() {
         world.device.run(&["limit", &world.device.mount().display().to_string(), "--up", "2 MiBs"], 30);
     assert_eq!(refused.code(), 2, "{refused}");
     assert!(refused.stderr.contains("at character 3"), "{refused}");
+    // Windows, and what rclone writes, are kept over a restart.
+    limit(&world, &["--down", "2MiB/s", "--window", "mon-fri 08:00-18:00"]);
+    let set = limit(&world, &["--up", "08:00,512k 19:00,10M:1M 23:00,off"]);
+    assert!(set["down"].as_str().is_some_and(|told| told.contains("Mon-08:00,2MiB/s")), "{set}");
+    assert!(set["up"].as_str().is_some_and(|told| told.contains("19:00,10MiB/s")), "{set}");
+    device.stop();
+    let device = world.mount();
+    assert_eq!(limit(&world, &[]), set);
     world.end(device);
 }
 

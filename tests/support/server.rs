@@ -219,8 +219,16 @@ impl Place {
     /// # Errors
     /// Why it is not, where it ends before or takes too long.
     pub fn attach(&self, address: SocketAddr) -> Result<Server, String> {
+        self.attach_to(&format!("http://{address}/home"))
+    }
+
+    /// Mounts a project by its address, and returns once that is done.
+    ///
+    /// # Errors
+    /// Why it is not, where it ends before or takes too long.
+    pub fn attach_to(&self, project: &str) -> Result<Server, String> {
         let point = self.watchdog.as_ref().expect("made to be mounted").point();
-        let mut command = self.command(&["mount", &format!("http://{address}/home")]);
+        let mut command = self.command(&["mount", project]);
         command.arg(point).args(&self.arguments);
         let mut device = self.spawn_as(&mut command);
         device.await_ready()?;

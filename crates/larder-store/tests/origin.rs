@@ -146,3 +146,34 @@ fn a_call_that_nobody_waits_for_ends_at_once() {
     assert!(ask().is_err(), "nor does another begin");
     assert!(begun.elapsed() < Duration::from_secs(10), "a silent server has 20: {:?}", begun.elapsed());
 }
+
+#[test]
+fn an_answer_that_drips_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let server = format!("http://{}", listener.local_addr().expect("bound"));
+    let connection = Connection::new(&server, &Credentials::Token("t"), Vec::new()).expect("a connection");
+    let (origin, begun) = (HttpOrigin::new(connection, "home"), Instant::now());
+    let error = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let (mut peer, _) = listener.accept().expect("a call");
+            peer.set_read_timeout(Some(Duration::from_millis(100))).expect("a limit");
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n";
+            let mut request = [0; 4096];
+            while !peer.read(&mut request).is_ok_and(|len| len > 0) {}
+            peer.write_all(head.as_bytes()).expect("a head");
+            // A byte each time that nothing more is asked in a tenth of a second.
+            loop {
+                match peer.read(&mut request) {
+                    Ok(0) => break,
+                    Ok(_) => {}
+                    Err(_) if peer.write_all(b" ").is_ok() => {}
+                    Err(_) => break,
+                }
+            }
+        });
+        look(&origin).expect_err("it never ends")
+    });
+    assert_eq!(error.kind(), Kind::Unavailable);
+    let took = begun.elapsed();
+    assert!((15..40).contains(&took.as_secs()), "as long as a silent server has: {took:?}");
+}

@@ -27,6 +27,8 @@ use tokio::sync::watch;
 const CONNECT: Duration = Duration::from_secs(10);
 /// A server begins to answer, and goes on, within this time.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// An answer comes no slower than this once that time is over: one that drips would hold whoever waits for ever.
+const SLOWEST_BYTES_S: u64 = 256;
 /// The longest answer in JSON.
 const JSON_MAX_BYTES: usize = 64 << 20;
 /// A server that is asked, over connections that are kept and used again.
@@ -55,12 +57,16 @@ pub(super) struct Purpose<'a> {
     pub(super) urgency: Option<&'a Cancel>,
     /// Nobody waits for its answer.
     pub(super) waits: bool,
+    /// It is answered by little, for long.
+    pub(super) lasts: bool,
 }
 
 /// An answer whose body is read piece by piece.
 pub(super) struct Answer {
     body: Incoming,
     paid: Paid,
+    /// How long the server may take for the rest.
+    left: Option<Duration>,
 }
 
 /// Who asks.
@@ -208,7 +214,10 @@ impl Connection {
         let meter = self.pace.stream(Flow::Down(purpose.of));
         let paid = Paid { meter, urgency: purpose.urgency.cloned() };
         match status.is_success() {
-            true if is_meant => Ok(Answer { body: answer.into_body(), paid }),
+            true if is_meant => {
+                let left = (!purpose.lasts).then_some(PATIENCE);
+                Ok(Answer { body: answer.into_body(), paid, left })
+            }
             true => Err(self.stranger(status)),
             false => Err(self.refusal(answer, paid).await),
         }
@@ -229,11 +238,14 @@ impl Connection {
     /// The next bytes of an answer, which come within [`PATIENCE`]; then they wait for their turn.
     pub(super) async fn piece(&self, answer: &mut Answer) -> Result<Option<Bytes>> {
         loop {
-            let frame = tokio::time::timeout(PATIENCE, answer.body.frame()).await;
+            let (asked, limit) = (tokio::time::Instant::now(), answer.left.unwrap_or(PATIENCE).min(PATIENCE));
+            let frame = tokio::time::timeout(limit, answer.body.frame()).await;
             let frame = frame.map_err(|_| self.silent())?.transpose().map_err(|e| self.unreachable(e))?;
             match frame.map(|frame| frame.into_data()) {
                 None => return Ok(None),
                 Some(Ok(data)) if !data.is_empty() => {
+                    let earned = Duration::from_millis(data.len() as u64 * 1000 / SLOWEST_BYTES_S);
+                    answer.left = answer.left.map(|left| left.saturating_sub(asked.elapsed()) + earned);
                     answer.paid.pay(data.len()).await;
                     return Ok(Some(data));
                 }
@@ -249,7 +261,7 @@ impl Connection {
         // The other form, a date, would need a clock that agrees with the server's.
         let wait = told.and_then(|seconds| seconds.trim().parse().ok()).map(Duration::from_secs);
         let is_problem = is_of(&answer, "application/problem+json");
-        let answer = Answer { body: answer.into_body(), paid };
+        let answer = Answer { body: answer.into_body(), paid, left: Some(PATIENCE) };
         let body = if is_problem { self.collect(answer).await.ok() } else { None };
         let problem = body.and_then(|bytes| serde_json::from_slice::<Problem>(&bytes).ok());
         let Some(problem) = problem else { return self.stranger(status).retry_after(wait) };

@@ -116,7 +116,7 @@ impl Origin for HttpOrigin {
         let path = self.path(&format!("/nodes/{of}/chunks"));
         let body = ids.iter().flat_map(|id| id.0).collect();
         self.connection.block_unless(cancel, async {
-            let purpose = Purpose { of: Some(of), urgency: Some(cancel), waits: false };
+            let purpose = Purpose { of: Some(of), urgency: Some(cancel), ..Purpose::default() };
             let asked = (Method::POST, path.as_str());
             let answer = self.connection.send(asked, "application/octet-stream", body, purpose).await?;
             let mut frames = Frames { answer, ahead: Bytes::new() };
@@ -172,7 +172,8 @@ impl Origin for HttpOrigin {
         let after = URL_SAFE_NO_PAD.encode(&after.0);
         let path = self.path(&format!("/news?after={after}&rules={rules}"));
         self.connection.block_on(async {
-            let (asked, purpose) = ((Method::GET, path.as_str()), Purpose::default());
+            let (asked, purpose) =
+                ((Method::GET, path.as_str()), Purpose { lasts: true, ..Purpose::default() });
             let mut answer = self.connection.send(asked, "text/event-stream", Vec::new(), purpose).await?;
             let heard = async {
                 let mut seen = Vec::new();
