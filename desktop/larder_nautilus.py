@@ -81,8 +81,7 @@ class LarderExtension(GObject.GObject, Nautilus.InfoProvider, Nautilus.ColumnPro
         if state not in STATES:
             return
         emblem, words = STATES[state]
-        # Without the rules of a device nothing is pinned.
-        if state == "available" and attribute(path, "pinned") in ("true", "yes", "1", "pinned"):
+        if state == "available" and attribute(path, "pinned") == "yes":
             emblem, words = PINNED
         if state == "partial":
             words = "{} ({} %)".format(words, attribute(path, "percent") or "?")

@@ -199,9 +199,12 @@ fn gnome_files_shows_emblems() {
     }
     let Some(world) = World::new() else { return };
     world.put("big", &world.noise(16 * MIB));
+    world.put("pinned", b"stays");
     world.put("read", b"content");
     let device = world.mount();
-    assert_eq!(names(&world.device.mount()), ["big", "read"]);
+    assert_eq!(names(&world.device.mount()), ["big", "pinned", "read"]);
+    world.device.run(&["pin", &world.file("pinned").display().to_string()], 30).ok();
+    world.read("pinned").expect("read");
     world.read("read").expect("read");
     world.proxy.lead_to(None);
     fs::write(world.file("new"), b"waits").expect("written");
@@ -225,12 +228,13 @@ fn gnome_files_shows_emblems() {
         .env("HOME", world.device.path("home"));
     let path = support::setting("PATH").unwrap_or_default();
     command.env("PATH", format!("{larder}:{path}")).env_remove("LARDER_DATA");
-    command.args(["big", "read", "new", "folder"].map(|name| world.file(name))).arg(&outside);
+    command.args(["big", "read", "pinned", "new", "folder"].map(|name| world.file(name))).arg(&outside);
     let python = Speaking::start(&mut command);
     let said: serde_json::Value = serde_json::from_str(&python.line(30)).expect("JSON");
     let shown = serde_json::json!([
         [["emblem-web"], "Online-only"],
         [["emblem-default"], "Available on this device"],
+        [["emblem-favorite"], "Always keep on this device"],
         [["emblem-synchronizing"], "Not sent yet"],
         [[], null],
         [[], null],
