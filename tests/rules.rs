@@ -24,10 +24,14 @@ fn rules(world: &World, arguments: &[&str]) -> Value {
 
 /// What the device's token sees over WebDAV.
 fn webdav(world: &World) -> Client {
+    Client::bearer(world.server().address(), &token(world))
+}
+
+fn token(world: &World) -> String {
     let servers = fs::read_dir(world.device.path("home/.config/larder/servers")).expect("logged in");
     let file = servers.map(|entry| entry.expect("an entry").path()).next().expect("a server");
     let server: Value = serde_json::from_slice(&fs::read(file).expect("read")).expect("JSON");
-    Client::bearer(world.server().address(), server["token"].as_str().expect("a token"))
+    server["token"].as_str().expect("a token").to_owned()
 }
 
 fn status(client: &mut Client, method: &str, path: &str, body: &[u8]) -> u16 {
@@ -84,6 +88,9 @@ fn excluded_folder_vanishes_from_mount_and_webdav_within_a_second() {
     let took = until(&world, || names(&world.device.mount()) == ["Photos"] && is_missing(&film));
     assert!(took < SEEN, "{took:?}");
     assert_eq!(listed(&mut client, ""), ["Photos"]);
+    // Many clients have a field for a password and none for a token.
+    let mut basic = Client::new(world.server().address(), "anybody", &token(&world));
+    assert_eq!(listed(&mut basic, ""), ["Photos"]);
     assert_eq!(status(&mut client, "GET", "/dav/home/Videos/one.bin", b""), 404);
     assert_eq!(status(&mut client, "PUT", "/dav/home/Videos/one.bin", b"x"), 409, "no folder for it");
     assert_eq!(status(&mut client, "MKCOL", "/dav/home/Videos", b""), 403, "nor can one be made");
@@ -106,6 +113,7 @@ fn excluded_folder_vanishes_from_mount_and_webdav_within_a_second() {
     at_home(&["add", "exclude", "*.bin"]);
     let photo = world.file("Photos/one.bin");
     until(&world, || is_missing(&photo) && names(&world.file("Photos")).is_empty());
+    println!("{took:?} after the device's own command, {:?} after the operator's began", begun.elapsed());
     assert!(begun.elapsed() < SEEN + SEEN, "{:?}, most of it the command", begun.elapsed());
     assert_eq!(listed(&mut client, "Photos"), Vec::<String>::new());
     assert_eq!(errno(fs::remove_dir(world.file("Photos"))), Some(Errno::NOTEMPTY.raw_os_error()));
@@ -158,5 +166,43 @@ fn rules_with_mistakes_are_refused_with_the_place_marked() {
     assert!(refused.stderr.contains("line 2:"), "{}", refused.stderr);
     assert!(refused.stderr.contains("\n  exlude Videos\n  ^^^^^^\n"), "{}", refused.stderr);
     assert_eq!(rules(&world, &["list"])["version"], 0, "nothing was changed");
+    world.end(device);
+}
+
+#[test]
+fn device_edits_the_rules_of_another_one_by_its_id() {
+    let Some(world) = World::new() else { return };
+    world.send("MKCOL", "Videos", &[]);
+    let device = world.mount();
+    assert_eq!(names(&world.device.mount()), ["Videos"]);
+    // Its own by id, as those of any other: it hears of the change as the other one would.
+    let id = world.home.json(&["device", "list"], 30)[0]["id"].as_str().expect("an id").to_owned();
+    let told = rules(&world, &["--device", &id, "add", "exclude", "Videos"]);
+    assert_eq!(told["rules"][0], "exclude Videos", "{told}");
+    let took = until(&world, || names(&world.device.mount()).is_empty());
+    assert!(took < SEEN, "{took:?}");
+    let mount = world.device.mount().display().to_string();
+    let refused = world.device.run(&["rules", "--in", &mount, "--device", "0123456789abcdef"], 30);
+    assert!(refused.code() == 1 && refused.stderr.contains("no device"), "{refused}");
+    world.end(device);
+}
+
+#[test]
+fn fetch_of_what_gets_excluded_ends() {
+    let Some(world) = World::new() else { return };
+    world.send("MKCOL", "Videos", &[]);
+    world.put("Videos/film", &world.noise(64 * MIB));
+    let device = world.mount();
+    let film = world.file("Videos/film").display().to_string();
+    assert!(fs::metadata(&film).is_ok());
+    world.proxy.hold_at(Some(world.proxy.moved() + 8 * MIB));
+    world.device.json(&["fetch", &film], 30);
+    assert!(support::soon(|| world.proxy.is_holding()), "{}", world.device.log());
+    world.device.json(&["pause", &film], 30);
+    world.proxy.hold_at(None);
+    rules(&world, &["add", "exclude", "Videos"]);
+    let mount = world.device.mount().display().to_string();
+    let fetches = || world.device.json(&["status", &mount], 30)["fetches"].clone();
+    assert!(support::soon(|| fetches()[0]["state"] == "cancelled"), "{}", fetches());
     world.end(device);
 }

@@ -1,4 +1,4 @@
-//! Keeping on a device what its rules pin: looked over at the start and when rules change, and file by file as things change.
+//! Keeping on a device what its rules pin, and ending fetches of what they exclude: looked over at the start and when rules change, and file by file as things change.
 
 use crate::fetch::Pinned;
 use crate::placing::{Place, Placements};
@@ -156,15 +156,19 @@ impl Shared {
 
     fn everything(&self) -> Result<(), Stop> {
         if let Some(fetch) = self.drive.fetching() {
-            fetch.unpin(|id| self.is_pinned(id).unwrap_or(true))?;
+            // What is not shown any more is not fetched either, whoever asked for it.
+            fetch.let_go(|id, is_pinned| match self.placement(id) {
+                Ok(Placement::Excluded) => false,
+                Ok(Placement::OnDemand) => !is_pinned,
+                Ok(Placement::Pinned) | Err(_) => true,
+            })?;
         }
         self.below(NodeId::ROOT, DrivePath::default())
     }
 
-    fn is_pinned(&self, id: NodeId) -> Result<bool> {
+    fn placement(&self, id: NodeId) -> Result<Placement> {
         let node = self.drive.catalog().node(id)?;
-        let decision = self.placements.decide(self.drive.catalog(), &node)?;
-        Ok(decision.placement == Placement::Pinned)
+        Ok(self.placements.decide(self.drive.catalog(), &node)?.placement)
     }
 
     /// A node that is new here, or changed.
@@ -178,7 +182,8 @@ impl Shared {
         if node.is_folder() {
             return self.below(id, Place::of(self.drive.catalog(), &node)?.path());
         }
-        if node.is_file() && self.is_pinned(id)? { self.keep(id) } else { Ok(()) }
+        let is_pinned = node.is_file() && self.placement(id)? == Placement::Pinned;
+        if is_pinned { self.keep(id) } else { Ok(()) }
     }
 
     /// Everything in a folder that is pinned.

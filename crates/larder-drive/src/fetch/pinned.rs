@@ -49,21 +49,21 @@ impl Fetch {
         Ok(Pinned::Coming)
     }
 
-    /// Ends what is on its way only to be kept, of files that `keeps` does not name any more.
+    /// Ends what is on its way and `keeps` says no to; it is told of each file whether that is only to be kept here.
     ///
     /// # Errors
     /// Those of the index.
-    pub fn unpin(&self, keeps: impl Fn(NodeId) -> bool) -> Result<()> {
+    pub fn let_go(&self, keeps: impl Fn(NodeId, bool) -> bool) -> Result<()> {
         let shared = &*self.shared;
         let _one = shared.keeping.lock();
-        let pinned: Vec<NodeId> = {
+        let mut unfinished: Vec<(NodeId, bool)> = {
             let driver = shared.driver.lock();
-            let files = driver.requested.files.iter();
-            let pinned = files.filter(|(_, file)| file.wish.priority == PRIORITY && !file.phase.has_ended());
-            pinned.map(|(id, _)| *id).collect()
+            let files = driver.requested.files.iter().filter(|(_, file)| !file.phase.has_ended());
+            files.map(|(id, file)| (*id, file.wish.priority == PRIORITY)).collect()
         };
+        unfinished.retain(|(id, is_pinned)| !keeps(*id, *is_pinned));
         let mut driver = shared.driver.lock();
-        let gone = pinned.into_iter().filter(|id| !keeps(*id));
+        let gone = unfinished.into_iter().map(|(id, _)| id);
         let ops: Vec<_> = gone.filter_map(|id| shared.ordered(&mut driver, Order::Cancel, id)).collect();
         shared.pump(&mut driver, None);
         drop(driver);

@@ -211,12 +211,16 @@ impl Fetch {
             return;
         }
         let missing = |ids: &[ChunkId]| shared.chunks.missing(ids).unwrap_or_default();
+        if missing(now).is_empty() && missing(soon).is_empty() {
+            return;
+        }
+        let Ok(who) = MutexGuard::unlocked(&mut driver, || shared.who_may()) else { return };
+        // Some may have come meanwhile, and would come again.
         let (now, mut soon) = (missing(now), missing(soon));
         soon.truncate(AHEAD_MAX - driver.readers.ahead_chunks.min(AHEAD_MAX));
         if (now.len() <= 1 && soon.is_empty()) || driver.ended || shared.holds(&driver.requested, of) {
             return;
         }
-        let Ok(who) = MutexGuard::unlocked(&mut driver, || shared.who_may()) else { return };
         let at = shared.now();
         let mut wish = |ids: Vec<ChunkId>, urgency, deadline: Tick, whom: fn(Vec<ChunkId>) -> Whom| {
             let chunks = ids.iter().map(|id| (*id, SIZE_BYTES)).collect();

@@ -180,6 +180,7 @@ impl Catalog for Placed {
     fn prepare(&self, ops: &[Op]) -> Result<()> {
         self.inner.prepare(ops)?;
         // What a folder holds is looked through here, where it holds up nobody.
+        ops.iter().try_for_each(|op| self.check(op))?;
         ops.iter().try_for_each(|op| match op {
             Op::Unlink { parent, name, what: Unlink::Tree } => self.check_tree(*parent, name),
             Op::Rename { to: (parent, name), replace: Replace::Tree, .. } => self.check_tree(*parent, name),
