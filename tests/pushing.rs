@@ -197,6 +197,24 @@ fn a_push_waits_no_longer_than_told_and_says_why() {
 }
 
 #[test]
+fn nothing_is_sent_while_that_is_paused() {
+    let Some(world) = World::new() else { return };
+    let device = world.device();
+    device.place.run(&["pause", "--up"], 30).ok();
+    let before = world.proxy.sent();
+    let body = world.noise(8 * MIB);
+    device.write("file", &body);
+    assert!(soon(|| device.not_sent()["trouble"].as_str().is_some_and(|why| why.contains("--up"))));
+    let sent = world.proxy.sent() - before;
+    assert!(sent < 64 << 10, "{sent} bytes were sent");
+    assert_eq!(device.waiting(), 1);
+    device.place.run(&["resume", "--up"], 30).ok();
+    device.push();
+    assert!(world.get("file") == body);
+    world.end(vec![device]);
+}
+
+#[test]
 fn a_busy_folder_arrives_as_it_is() {
     let Some(world) = World::new() else { return };
     let (one, two) = (world.device(), world.device());

@@ -109,12 +109,12 @@ fn excluded_folder_vanishes_from_mount_and_webdav_within_a_second() {
         world.home.json(&[&["rules", "--data", &data, "--device", &id], arguments].concat(), 30)
     };
     assert_eq!(at_home(&["list"])["rules"][0], "exclude Videos");
-    let begun = Instant::now();
     at_home(&["add", "exclude", "*.bin"]);
+    let begun = Instant::now();
     let photo = world.file("Photos/one.bin");
     until(&world, || is_missing(&photo) && names(&world.file("Photos")).is_empty());
-    println!("{took:?} after the device's own command, {:?} after the operator's began", begun.elapsed());
-    assert!(begun.elapsed() < SEEN + SEEN, "{:?}, most of it the command", begun.elapsed());
+    println!("{took:?} after the device's own command, {:?} after the operator's", begun.elapsed());
+    assert!(begun.elapsed() < SEEN, "{:?}", begun.elapsed());
     assert_eq!(listed(&mut client, "Photos"), Vec::<String>::new());
     assert_eq!(errno(fs::remove_dir(world.file("Photos"))), Some(Errno::NOTEMPTY.raw_os_error()));
     assert_eq!(status(&mut client, "DELETE", "/dav/home/Photos", b""), 409, "it holds something");

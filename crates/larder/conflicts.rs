@@ -30,8 +30,11 @@ pub fn list(opened: &Opened, path: &DrivePath) -> Result<Value> {
 pub fn settle(opened: &Opened, path: &DrivePath, keep: Keep) -> Result<Value> {
     let node = opened.drive.resolve(path)?.id;
     let mut all = noted(opened)?.into_iter();
-    let conflict = all.find(|conflict| conflict.ours == node || conflict.theirs == node);
-    let conflict = conflict.ok_or_else(|| Error::not_found(format!("no conflict is noted of {path}")))?;
+    let mut own = all.by_ref().filter(|conflict| conflict.ours == node || conflict.theirs == node);
+    let conflict = own.next().ok_or_else(|| Error::not_found(format!("no conflict is noted of {path}")))?;
+    if own.next().is_some() {
+        return Err(Error::invalid(format!("{path} has several copies: name the one that is meant")));
+    }
     let gone = || Error::not_found(format!("the other side of {path}"));
     let shown = Shown::of(&opened.drive, conflict).ok_or_else(gone)?;
     let (expect, ops) = settled(&opened.drive, conflict, &shown, keep)?;

@@ -76,8 +76,10 @@ fn hidden(known: &dyn Catalog, path: &DrivePath) -> Result<Node> {
 /// `Invalid` where all is here and nowhere else; `Denied` for what is pinned; those of the store.
 pub fn free(opened: &Opened, path: &DrivePath) -> Result<Value> {
     let drive = &*opened.drive;
-    let remote = drive.placements().zip(drive.fetching()).zip(opened.evictor());
-    let ((placements, fetch), evictor) = remote.ok_or_else(|| not_remote(&path.to_string()))?;
+    let remote = drive.placements().zip(drive.fetching()).zip(opened.evictor()).zip(opened.sync());
+    let (((placements, fetch), evictor), sync) = remote.ok_or_else(|| not_remote(&path.to_string()))?;
+    // Of what nobody has told of, nothing is here.
+    let known = sync.known();
     let top = drive.resolve(path)?;
     let book = placements.book();
     let decision = book.decide(path, top.kind);
@@ -85,7 +87,7 @@ pub fn free(opened: &Opened, path: &DrivePath) -> Result<Value> {
         return Err(kept(&book, path, decision));
     }
     let (mut chunks, mut pinned, mut unsent) = (HashMap::new(), 0_u64, 0_u64);
-    each_file(drive.catalog(), top, path.clone(), &mut |at, node| {
+    each_file(known, top, path.clone(), &mut |at, node| {
         if book.decide(at, NodeKind::File).placement == Placement::Pinned {
             pinned += 1;
         } else if drive.catalog().is_queued(node.id)? {

@@ -76,7 +76,12 @@ impl Operator {
                 }
                 Ok(asked)
             }
-            Request::Order { order, scope } => fetching::order(self.drive(), order, scope),
+            Request::Order { order, scope } => {
+                let done = fetching::order(self.drive(), order, scope);
+                // What was paused may be sent again.
+                self.opened.sync().into_iter().for_each(|sync| sync.pusher.try_now());
+                done
+            }
             Request::Conflicts { path, keep: None } => {
                 conflicts::list(&self.opened, &DrivePath::parse(path)?)
             }

@@ -52,12 +52,14 @@ pub struct Payers {
     rates: Rates,
     /// Those who have connections; others are gone with their tiers.
     known: Mutex<HashMap<Who, Weak<Tiers>>>,
+    /// One at a time asks for rates and sets them: an older answer must not replace a newer one.
+    rating: Mutex<()>,
 }
 
 impl Payers {
     /// Everybody pays below `top`.
     pub fn new(top: Arc<Tiers>, rates: Rates) -> Arc<Self> {
-        Arc::new(Self { top, rates, known: Mutex::default() })
+        Arc::new(Self { top, rates, known: Mutex::default(), rating: Mutex::default() })
     }
 
     /// Asks for everybody's rates again.
@@ -66,10 +68,13 @@ impl Payers {
             let known = self.known.lock();
             known.iter().filter_map(|(who, tiers)| Some((who.clone(), tiers.upgrade()?))).collect()
         };
-        for (who, tiers) in known {
-            let (up, down) = (self.rates)(&who);
-            tiers.set_limits(up, down);
-        }
+        known.iter().for_each(|(who, tiers)| self.rate(who, tiers));
+    }
+
+    fn rate(&self, who: &Who, tiers: &Tiers) {
+        let _one = self.rating.lock();
+        let (up, down) = (self.rates)(who);
+        tiers.set_limits(up, down);
     }
 
     /// Tiers of `above`, below everything, and of `below`, below those.
@@ -89,8 +94,7 @@ impl Payers {
         known.insert(who.clone(), Arc::downgrade(&tiers));
         drop(known);
         // Who changes limits in between finds it among those known.
-        let (up, down) = (self.rates)(&who);
-        tiers.set_limits(up, down);
+        self.rate(&who, &tiers);
         tiers
     }
 }

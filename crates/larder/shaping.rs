@@ -103,8 +103,10 @@ impl Tier {
         if limit.is_some() {
             self.is_limited.store(true, Ordering::Release);
         }
-        self.shaper.state.lock().throttle.set_limit(self.level, limit, tick());
+        let mut state = self.shaper.state.lock();
+        state.throttle.set_limit(self.level, limit, tick());
         self.is_limited.store(limit.is_some(), Ordering::Release);
+        drop(state);
         self.shaper.changed.notify_one();
     }
 

@@ -17,7 +17,8 @@ const LAST: &[u8] = b"ranges";
 /// Ids have room for so many; range 0 is the server's own.
 const RANGES: u32 = 1 << (u64::BITS - RANGE_BITS);
 /// A range is not given before so many seconds for each before it are over since [`SINCE_S`]: a server that was brought back from
-/// a backup does not give a range twice that it does not remember. There are 34 years of them.
+/// a backup gives hardly a range twice that it does not remember (those who ask in the same minute get some ahead of their time).
+/// There are 34 years of them.
 const RANGE_S: i64 = 64;
 /// 2026-01-01T00:00:00Z, in seconds of Unix time.
 const SINCE_S: i64 = 1_767_225_600;
@@ -89,7 +90,9 @@ impl Ranges {
     /// # Errors
     /// Those of the catalog.
     pub(crate) fn given(drive: &Drive) -> Outcome<Self> {
-        last(drive.catalog().record(Table::Settings, LAST)?.as_deref()).map(Ranges)
+        // A server that was brought back from a backup does not remember those that it gave since.
+        let last = last(drive.catalog().record(Table::Settings, LAST)?.as_deref())?;
+        Ok(Ranges(last.max(due(drive.now()))))
     }
 
     /// Says whether somebody may have made a node of this id: of the server's own, those it gave to nodes, which it may

@@ -75,6 +75,9 @@ impl Drive {
                 Some(name) if self.catalog().lookup(node.parent, &name).is_ok_and(|n| n.id == at) => {
                     (node.parent, name)
                 }
+                _ if self.is_hidden(&node) => {
+                    return Err(Error::not_found(format!("node {id} is not shown on this device")));
+                }
                 // The name it had last is gone, and it has another one.
                 _ if node.nlink > 0 && !node.is_folder() => self.search(at)?,
                 _ => return Err(Error::not_found(format!("node {id} is deleted"))),
@@ -87,6 +90,12 @@ impl Drive {
         }
         names.reverse();
         Ok(names.into())
+    }
+
+    /// Says whether rules hide the place where a node says it is.
+    fn is_hidden(&self, node: &Node) -> bool {
+        let decision = self.placements().map(|placements| placements.decide(self.catalog(), node));
+        decision.is_some_and(|decision| decision.is_ok_and(|decision| !decision.is_shown()))
     }
 
     /// Finds a name of a file by walking the drive: rare, only after the newest of several hard links went.

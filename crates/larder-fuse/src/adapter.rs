@@ -51,6 +51,11 @@ impl Adapter {
         self.aside(Some(reads), move |adapter| asking(pid, askers::program, || work(adapter)));
     }
 
+    /// What is saved may wait for what it is put together with, whoever asks: an indexer's own files, too.
+    fn saves(&self, work: impl FnOnce(&Adapter) + Send + 'static) {
+        self.aside(self.0.aside.as_ref().map(|(_, reads)| reads), work);
+    }
+
     fn aside(&self, aside: Option<&Arc<Aside>>, work: impl FnOnce(&Adapter) + Send + 'static) {
         match aside {
             None => work(self),
@@ -220,14 +225,14 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn flush(&self, req: &Request, _: INodeNo, fh: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+    fn flush(&self, _: &Request, _: INodeNo, fh: FileHandle, _: LockOwner, reply: ReplyEmpty) {
         // What is published may have to be put together with what is not here.
-        self.reads(req, move |adapter| empty(reply, adapter.run("flush", |view| view.flush(fh.0))));
+        self.saves(move |adapter| empty(reply, adapter.run("flush", |view| view.flush(fh.0))));
     }
 
     fn release(
         &self,
-        req: &Request,
+        _: &Request,
         ino: INodeNo,
         fh: FileHandle,
         _: OpenFlags,
@@ -235,13 +240,11 @@ impl Filesystem for Adapter {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        self.reads(req, move |adapter| {
-            empty(reply, adapter.run("release", |view| view.release(ino.0, fh.0)))
-        });
+        self.saves(move |adapter| empty(reply, adapter.run("release", |view| view.release(ino.0, fh.0))));
     }
 
-    fn fsync(&self, req: &Request, _: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        self.reads(req, move |adapter| empty(reply, adapter.run("fsync", |view| view.fsync(fh.0, datasync))));
+    fn fsync(&self, _: &Request, _: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        self.saves(move |adapter| empty(reply, adapter.run("fsync", |view| view.fsync(fh.0, datasync))));
     }
 
     fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
@@ -311,7 +314,7 @@ impl Filesystem for Adapter {
 
     fn fallocate(
         &self,
-        req: &Request,
+        _: &Request,
         _: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -319,7 +322,7 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        self.reads(req, move |adapter| {
+        self.saves(move |adapter| {
             empty(reply, adapter.run("fallocate", |view| view.allocate(fh.0, (offset, length), mode)));
         });
     }

@@ -40,6 +40,12 @@ pub enum Scope {
 }
 
 impl Fetch {
+    /// Says whether what is sent waits, as somebody said so.
+    pub fn is_sending_paused(&self) -> bool {
+        let switches = self.shared.driver.lock().requested.switches();
+        switches.all || switches.up
+    }
+
     /// Carries out an order and says how many files it met. Switches of a whole are independent of those of files.
     ///
     /// # Errors

@@ -39,6 +39,25 @@ impl Placed {
         Ok(book.rules.may_hide_below(&path).then_some((book, path)))
     }
 
+    /// Lists what is shown by the rules of this moment.
+    fn list_by(&self, parent: NodeId, after: Option<&Name>, limit: usize) -> Result<Vec<Listed>> {
+        let Some((book, folder)) = self.strict(parent)? else { return self.inner.list(parent, after, limit) };
+        let mut shown: Vec<Listed> = Vec::new();
+        let mut after = after.cloned();
+        // A short page would be taken for the last one.
+        while shown.len() < limit {
+            // Of many that are hidden one after the other, whole pages.
+            let page = self.inner.list(parent, after.as_ref(), limit.max(PAGE))?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.name.clone());
+            let is_shown =
+                |entry: &Listed| book.decide(&folder.join(entry.name.clone()), entry.node.kind).is_shown();
+            shown.extend(page.into_iter().filter(is_shown));
+        }
+        shown.truncate(limit);
+        Ok(shown)
+    }
+
     /// Refuses a name that is not shown, and one that something hidden has.
     fn check_name(&self, parent: NodeId, name: &Name, kind: NodeKind) -> Result<()> {
         let Some((book, folder)) = self.strict(parent)? else { return Ok(()) };
@@ -142,19 +161,14 @@ impl Catalog for Placed {
     }
 
     fn list(&self, parent: NodeId, after: Option<&Name>, limit: usize) -> Result<Vec<Listed>> {
-        let Some((book, folder)) = self.strict(parent)? else { return self.inner.list(parent, after, limit) };
-        let mut shown: Vec<Listed> = Vec::new();
-        let mut after = after.cloned();
-        // A short page would be taken for the last one.
-        while shown.len() < limit {
-            let page = self.inner.list(parent, after.as_ref(), limit - shown.len())?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.name.clone());
-            let is_shown =
-                |entry: &Listed| book.decide(&folder.join(entry.name.clone()), entry.node.kind).is_shown();
-            shown.extend(page.into_iter().filter(is_shown));
+        loop {
+            let book = self.placements.book();
+            let shown = self.list_by(parent, after, limit)?;
+            // It may have waited for a server: nobody was told to forget a name that was not known then.
+            if Arc::ptr_eq(&book, &self.placements.book()) {
+                return Ok(shown);
+            }
         }
-        Ok(shown)
     }
 
     fn xattr(&self, node: NodeId, name: &[u8]) -> Result<Vec<u8>> {

@@ -1,6 +1,6 @@
 //! The chunks of entries that a server lacks.
 
-use crate::Drive;
+use crate::{Drive, Fetch};
 use bytes::Bytes;
 use larder_core::{ChunkId, Error, Head, Kind, Manifest, Result};
 use larder_store::catalog::{Queued, Step};
@@ -29,6 +29,11 @@ impl Bodies {
     /// Bytes sent so far.
     pub(super) fn sent_bytes(&self) -> u64 {
         self.state.lock().sent_bytes
+    }
+
+    /// Says whether somebody has paused what is sent.
+    pub(super) fn is_paused(&self) -> bool {
+        self.drive.fetching().is_some_and(Fetch::is_sending_paused)
     }
 
     /// Nothing more is sent.
@@ -105,10 +110,18 @@ impl Bodies {
         if self.state.lock().ended {
             return Err(Error::unavailable("this mount is about to end"));
         }
+        if self.is_paused() {
+            return Err(paused());
+        }
         self.origin.send(bodies)?;
         self.state.lock().sent_bytes += *bytes as u64;
         bodies.clear();
         *bytes = 0;
         Ok(())
     }
+}
+
+/// Why nothing is sent while somebody has paused it.
+pub(super) fn paused() -> Error {
+    Error::unavailable("what is sent is paused: `larder resume --up` or `--all` goes on")
 }

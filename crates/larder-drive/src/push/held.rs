@@ -3,25 +3,55 @@
 use larder_core::Error;
 use larder_store::catalog::{Queued, Waiting};
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-/// The most entries that are held at once: each is asked about again after a pause.
-pub(super) const HELD_MAX: usize = 64;
+/// The most entries that are held at once.
+const HELD_MAX: usize = 16_384;
+/// Those that are told again after a pause: each may cost a request.
+const RETRIED_MAX: usize = 64;
+/// The first pause; each further one is twice as long.
+const PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(15);
 
 /// Entries that wait, each for something of its own.
 #[derive(Default)]
 pub(super) struct Held {
     entries: BTreeMap<u64, Error>,
+    /// How often those were refused that nothing shows a reason for.
+    unresolved: BTreeMap<u64, u32>,
+    /// Pauses since any was held.
+    pauses: u32,
+    retry_at: Option<Instant>,
+    /// Those behind this number are told next.
+    retried: u64,
 }
 
 impl Held {
     /// Holds an entry, for this reason.
     pub(super) fn hold(&mut self, entry: &Queued, why: Error) {
         self.entries.insert(entry.number, why);
+        self.wait_from_now();
+    }
+
+    fn wait_from_now(&mut self) {
+        let pause = PAUSE.saturating_mul(1 << self.pauses.min(16)).min(PAUSE_MAX);
+        self.retry_at.get_or_insert_with(|| Instant::now() + pause);
+    }
+
+    /// Counts that nothing shows why an entry is refused.
+    pub(super) fn count(&mut self, entry: &Queued) {
+        *self.unresolved.entry(entry.number).or_default() += 1;
+    }
+
+    /// How often that was counted.
+    pub(super) fn count_of(&self, entry: &Queued) -> u32 {
+        self.unresolved.get(&entry.number).copied().unwrap_or_default()
     }
 
     /// Says whether no more can be held.
     pub(super) fn is_full(&self) -> bool {
-        self.len() >= HELD_MAX
+        self.entries.len() >= HELD_MAX
     }
 
     pub(super) fn len(&self) -> usize {
@@ -37,9 +67,38 @@ impl Held {
         self.entries.values().next()
     }
 
-    /// All of them are tried again.
+    /// How long it is until some of them are told again.
+    pub(super) fn wait(&self) -> Duration {
+        self.retry_at.map_or(PAUSE_MAX, |at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// Some are told again at once.
+    pub(super) fn hurry(&mut self) {
+        self.retry_at = self.retry_at.map(|_| Instant::now());
+    }
+
+    /// Lets some go where it is time, those first that were not told again for the longest time.
     pub(super) fn let_go(&mut self) {
-        self.entries.clear();
+        if self.retry_at.is_none_or(|at| at > Instant::now()) {
+            return;
+        }
+        let behind = self.entries.range(self.retried + 1..).map(|(number, _)| *number);
+        let others = self.entries.range(..=self.retried).map(|(number, _)| *number);
+        let going: Vec<u64> = behind.chain(others).take(RETRIED_MAX).collect();
+        for number in going {
+            self.entries.remove(&number);
+            self.retried = number;
+        }
+        self.pauses += 1;
+        self.retry_at = None;
+        if !self.is_empty() {
+            self.wait_from_now();
+        }
+    }
+
+    /// Nothing is queued any more.
+    pub(super) fn end(&mut self) {
+        *self = Self::default();
     }
 
     /// Those of `entries` that need not wait, and adds the others to `waiting`.
@@ -52,5 +111,36 @@ impl Held {
             !waits
         };
         entries.into_iter().filter(is_free).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use larder_core::OpId;
+
+    fn entry(number: u64) -> Queued {
+        Queued { number, op_id: OpId(0), steps: Vec::new() }
+    }
+
+    #[test]
+    fn each_that_waits_is_told_again_in_its_turn() {
+        let mut held = Held::default();
+        let count = 3 * RETRIED_MAX as u64;
+        (0..count).for_each(|number| held.hold(&entry(number), Error::unavailable("locked")));
+        let mut told = BTreeMap::new();
+        for _ in 0..3 {
+            held.let_go();
+            assert_eq!(held.len() as u64, count, "not before its time");
+            held.hurry();
+            held.let_go();
+            let gone: Vec<u64> = (0..count).filter(|number| !held.entries.contains_key(number)).collect();
+            assert_eq!(gone.len(), RETRIED_MAX);
+            for number in gone {
+                *told.entry(number).or_insert(0) += 1;
+                held.hold(&entry(number), Error::unavailable("locked"));
+            }
+        }
+        assert!((0..count).all(|number| told.get(&number) == Some(&1)), "{told:?}");
     }
 }

@@ -157,6 +157,7 @@ impl Shared {
     fn run(&self) {
         let (mut pause, mut refusals, mut held) = (PAUSE, Refusals::default(), Held::default());
         while !self.is_over() {
+            held.let_go();
             match self.telling.step(&mut refusals, &mut held) {
                 Ok(Next::More) => {
                     pause = PAUSE;
@@ -166,14 +167,21 @@ impl Shared {
                     self.rung.notify_all();
                 }
                 Ok(Next::Around) => {}
-                Ok(Next::Idle) => self.await_work(),
+                Ok(Next::Idle) => {
+                    self.state.lock().status.trouble = None;
+                    held.end();
+                    self.await_work();
+                }
+                Ok(Next::Paused) => {
+                    self.note(&bodies::paused());
+                    self.await_work();
+                }
                 Ok(Next::Held) => {
                     if let Some(why) = held.why() {
                         self.note(why);
                     }
-                    if !self.await_change(pause) {
-                        held.let_go();
-                        pause = (pause * 2).min(PAUSE_MAX);
+                    if self.await_change(held.wait()) {
+                        held.hurry();
                     }
                 }
                 Err(error) => {
@@ -192,20 +200,19 @@ impl Shared {
     /// Waits until something is queued, and a moment longer.
     fn await_work(&self) {
         let mut state = self.state.lock();
-        self.rung.wait_while(&mut state, |state| !state.rung && !state.ended);
+        self.rung.wait_while(&mut state, |state| !state.rung && !state.ended && !state.hurries);
+        state.hurries = false;
         self.gather(&mut state);
     }
 
-    /// Waits until something more is queued, at most for `pause`; says whether something was.
+    /// Waits until something more is queued, at most for `pause`; says whether somebody does not want to wait so long.
     fn await_change(&self, pause: Duration) -> bool {
         let mut state = self.state.lock();
         self.rung.wait_while_for(&mut state, |state| !state.rung && !state.ended && !state.hurries, pause);
-        state.hurries = false;
-        let is_rung = state.rung;
-        if is_rung {
+        if state.rung {
             self.gather(&mut state);
         }
-        is_rung
+        std::mem::take(&mut state.hurries)
     }
 
     fn gather(&self, state: &mut MutexGuard<'_, State>) {

@@ -30,6 +30,8 @@ pub(super) enum Next {
     Idle,
     /// What is queued waits for what is held.
     Held,
+    /// What is queued waits for somebody who has paused it.
+    Paused,
 }
 
 /// How often the first entry of the queue was refused.
@@ -37,8 +39,6 @@ pub(super) enum Next {
 pub(super) struct Refusals {
     number: u64,
     count: u32,
-    /// Without anything that shows why.
-    unresolved: u32,
 }
 
 /// Tells a server of what is queued.
@@ -72,6 +72,9 @@ impl Telling {
             }
             return Ok(Next::Idle);
         }
+        if self.bodies.is_paused() {
+            return Ok(Next::Paused);
+        }
         if let Err(error) = self.bodies.send_lacking(&entries) {
             return self.hold_spoilt(&entries, error, held);
         }
@@ -101,17 +104,16 @@ impl Telling {
             }
             Refused::Failed(error) => {
                 refusals.count += 1;
-                let is_last = refusals.unresolved >= TRIES;
+                let is_last = held.count_of(entry) >= TRIES;
                 let at = self.drive().now();
                 let label = (self.conflicts.label)(at);
                 let how = Resolving { label: &label, policy: self.conflicts.policy, is_last, at };
                 let instead = match self.mirror.resolve(entry, &error, &news, &how) {
                     Ok(Some(instead)) => instead,
-                    Ok(None) if !is_last => {
-                        refusals.unresolved += 1;
-                        return Err(error);
+                    Ok(None) => {
+                        held.count(entry);
+                        return Ok(self.hold(entry, &error, held));
                     }
-                    Ok(None) => return Ok(self.hold(entry, &error, held)),
                     Err(error) if error.kind() == Kind::Unsupported => {
                         return Ok(self.hold(entry, &error, held));
                     }

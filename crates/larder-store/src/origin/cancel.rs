@@ -1,20 +1,18 @@
 //! What is said of one call from another thread: that it ends, and that somebody waits for it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
 /// Ends the calls that were given it, and those that will be.
 #[derive(Clone, Debug)]
 pub struct Cancel {
     is_cancelled: watch::Sender<bool>,
-    is_urgent: Arc<AtomicBool>,
+    is_urgent: watch::Sender<bool>,
 }
 
 impl Cancel {
     /// One that was not used yet.
     pub fn new() -> Self {
-        Self { is_cancelled: watch::Sender::new(false), is_urgent: Arc::default() }
+        Self { is_cancelled: watch::Sender::new(false), is_urgent: watch::Sender::new(false) }
     }
 
     /// Ends them.
@@ -24,11 +22,17 @@ impl Cancel {
 
     /// An application waits for what they bring: their bytes go before others.
     pub fn hurry(&self) {
-        self.is_urgent.store(true, Ordering::Relaxed);
+        self.is_urgent.send_replace(true);
     }
 
     pub(super) fn is_urgent(&self) -> bool {
-        self.is_urgent.load(Ordering::Relaxed)
+        *self.is_urgent.borrow()
+    }
+
+    /// Returns once it is.
+    pub(super) async fn hurried(&self) {
+        // As below.
+        let _ = self.is_urgent.subscribe().wait_for(|is_urgent| *is_urgent).await;
     }
 
     /// Returns once somebody has.

@@ -105,6 +105,10 @@ impl Mirror {
 
     /// What notes `conflict`; nothing where too many are noted.
     pub(super) fn note(&self, conflict: &Conflict) -> Result<Option<Op>> {
+        // A copy that has to give way once more is still what it was.
+        if self.kept.record(Table::Conflicts, &conflict.ours.0.to_be_bytes())?.is_some() {
+            return Ok(None);
+        }
         Ok((self.kept.records(Table::Conflicts)?.len() < NOTED_MAX).then(|| conflict.noted()))
     }
 }

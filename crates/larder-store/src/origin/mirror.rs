@@ -38,6 +38,8 @@ pub struct Mirror {
     pub(super) keeping: Mutex<()>,
     hear: OnceLock<Hear>,
     ids: Option<Ids>,
+    /// A random number, of this opening.
+    pub(super) run: u64,
     pub(super) rung: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -62,6 +64,7 @@ impl Mirror {
             keeping: Mutex::new(()),
             hear: OnceLock::new(),
             ids: None,
+            run,
             rung: OnceLock::new(),
         };
         if mirror.kept.record(Table::Mirror, CURSOR)?.is_none() {
@@ -71,8 +74,8 @@ impl Mirror {
             }
             mirror.keep(vec![adopt(project.root), cursor_record(&project.cursor)])?;
         }
-        mirror.run(vec![Op::Begin { run }], false)?;
-        mirror.ids = mirror.take_ids(run)?;
+        mirror.note_here(vec![Op::Begin { run }], false)?;
+        mirror.ids = mirror.take_ids()?;
         Ok(mirror)
     }
 
@@ -112,18 +115,19 @@ impl Mirror {
     /// # Errors
     /// `Conflict` where the feed does not reach back so far ([`Mirror::compare`] helps); those of the server and of `commit`.
     pub fn follow(&self, limit: usize, commit: impl FnOnce(Vec<Op>) -> Result<()>) -> Result<bool> {
-        let _turn = self.exchange.lock();
+        let turn = self.exchange.lock();
         let Feed { news, cursor, more } = self.origin.changes(&self.cursor()?, limit)?;
-        let _keeping = self.keeping.lock();
+        let keeping = self.keeping.lock();
         let mut ops: Vec<Op> = news.into_iter().map(Op::from).collect();
         ops.push(cursor_record(&cursor));
         self.asking.heard(&ops);
         commit(ops)?;
-        match self.renew_ids() {
-            // Whoever may only read needs none.
-            Err(error) if error.kind() != Kind::Denied => Err(error),
-            _ => Ok(more),
+        drop((keeping, turn));
+        // Without new ones, the old ones go on; the next time it is tried again.
+        if let Err(error) = self.renew_ids() {
+            tracing::debug!(%error, "no new range of ids");
         }
+        Ok(more)
     }
 
     /// Compares everything that is kept with the server, where the feed does not reach back to what was heard last. What the

@@ -98,11 +98,11 @@ pub struct Answer {
 
 impl Mirror {
     /// Takes a block of ids; nothing where the device may not write.
-    pub(super) fn take_ids(&self, random: u64) -> Result<Option<Ids>> {
+    pub(super) fn take_ids(&self) -> Result<Option<Ids>> {
         let record = self.kept.record(Table::Pushing, RANGE)?;
         if let Some(taken) = record.as_deref().map(Taken::decode) {
             let mut taken = taken.ok_or_else(|| Error::corrupt("record of the range of ids"))?;
-            if let Some(ids) = self.take_block(&mut taken, random)? {
+            if let Some(ids) = self.take_block(&mut taken, self.run)? {
                 return Ok(Some(Ids::new(ids, false)));
             }
         }
@@ -132,14 +132,15 @@ impl Mirror {
     /// A block of a range that nobody had before.
     fn new_block(&self) -> Result<Range<u64>> {
         let mut taken = Taken::new(self.origin.range()?);
-        let ids = self.take_block(&mut taken, 0)?;
+        // Should a server that was brought back give a range twice, two devices hardly meet in it.
+        let ids = self.take_block(&mut taken, self.run)?;
         ids.ok_or_else(|| Error::corrupt("a new range of ids has no block"))
     }
 
     fn take_block(&self, taken: &mut Taken, random: u64) -> Result<Option<Range<u64>>> {
         let Some(ids) = taken.take(random) else { return Ok(None) };
         let value = Some(taken.encode());
-        self.run(vec![Op::SetRecord { table: Table::Pushing, key: RANGE.to_vec(), value }], true)?;
+        self.note_here(vec![Op::SetRecord { table: Table::Pushing, key: RANGE.to_vec(), value }], true)?;
         Ok(Some(ids))
     }
 
@@ -191,7 +192,7 @@ impl Mirror {
         let before = last.number + 1;
         if self.kept.queue_state()?.sent < before {
             // Were this lost with the power, a later change might join what the server has carried out.
-            self.run(vec![Op::Sent { before }], true)?;
+            self.note_here(vec![Op::Sent { before }], true)?;
         }
         // Until then they may have changed.
         let entries = self.kept.queued(number, limit)?;
@@ -251,7 +252,7 @@ impl Mirror {
         commit(ops)
     }
 
-    pub(super) fn run(&self, ops: Vec<Op>, is_power: bool) -> Result<()> {
+    pub(super) fn note_here(&self, ops: Vec<Op>, is_power: bool) -> Result<()> {
         let durability = if is_power { Durability::Power } else { Durability::Process };
         let (at, expect) = ((self.now)(), Vec::new());
         self.kept.commit(Commit { at, op_id: None, expect, ops, durability }).map(drop)

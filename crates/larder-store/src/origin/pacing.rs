@@ -92,11 +92,19 @@ impl Incoming {
     /// Returns once `bytes` that came are paid for.
     pub(super) async fn pay(&mut self, bytes: usize) {
         self.meter.moved(bytes);
-        std::future::poll_fn(|context| {
-            let is_urgent = self.urgency.as_ref().is_none_or(Cancel::is_urgent);
-            self.meter.poll_allowed(context, is_urgent, 0)
-        })
-        .await;
+        loop {
+            let waiting = self.urgency.as_ref().filter(|urgency| !urgency.is_urgent());
+            let paid = std::future::poll_fn(|context| self.meter.poll_allowed(context, waiting.is_none(), 0));
+            let Some(urgency) = waiting else {
+                paid.await;
+                return;
+            };
+            tokio::select! {
+                _ = paid => return,
+                // From here on it goes before others.
+                () = urgency.hurried() => {}
+            }
+        }
     }
 }
 

@@ -127,7 +127,7 @@ impl Mirror {
                     instead.merged = Some((node.node.id, Box::new(folder)));
                     return Ok(());
                 }
-                if self.is_same_file(&at, &node.node, facts)? {
+                if self.is_same_file(&at, &node, facts)? {
                     return Ok(());
                 }
                 let at = self.place(node.node.id, at, facts, how, instead)?;
@@ -201,9 +201,12 @@ impl Mirror {
     }
 
     /// Says whether the server's file at `at` is what `made` is, and nothing else was done with that here.
-    fn is_same_file(&self, at: &Spot, made: &Node, facts: &Facts) -> Result<bool> {
+    fn is_same_file(&self, at: &Spot, told: &Described, facts: &Facts) -> Result<bool> {
+        let made = &told.node;
         let there = facts.named(at).filter(|there| made.head().is_some_and(|head| facts.holds(*there, head)));
-        if there.is_none() {
+        let there = there.and_then(|there| facts.nodes.get(&there)?.as_ref());
+        // What was set here goes on saying so.
+        if there.is_none_or(|there| there.mode != made.mode) || !told.xattrs.is_empty() {
             return Ok(false);
         }
         let is_other = |step: &Step| match step {
