@@ -186,6 +186,8 @@ fn git(options: &Options, server: &Server, table: &mut Table, round: usize) -> i
         fs::write(folder.join(format!("file-{n}")), format!("{n} {}", fresh_seed()))?;
     }
     run(&origin, &["init", "-q"])?;
+    // Else the commit of so many files begins to pack them behind our back, while they are cloned.
+    run(&origin, &["config", "gc.auto", "0"])?;
     run(&origin, &["add", "."])?;
     run(&origin, &["commit", "-qm", "all"])?;
     let device = Device::start(options, &format!("device-git-{round}"), server.port)?;
