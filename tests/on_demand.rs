@@ -56,6 +56,50 @@ fn the_whole_project_is_there_and_moves_only_what_is_read() {
 }
 
 #[test]
+fn the_head_of_a_file_of_100_gb_moves_about_a_mebibyte() {
+    let Some(world) = World::apart() else { return };
+    // Made of the same 25 MiB over and over, whose chunks begin each page of the manifest with another one.
+    let begin = world.noise(25 * MIB);
+    let path = world.home.mount().join("huge");
+    fs::write(&path, &begin).expect("written");
+    let huge = File::options().read(true).write(true).open(&path).expect("opens");
+    let mut size = begin.len() as u64;
+    while size < 100_000_000_000 {
+        let (mut from, mut to) = (0, size);
+        while from < size {
+            let left = (size - from) as usize;
+            let copied = rustix::fs::copy_file_range(&huge, Some(&mut from), &huge, Some(&mut to), left);
+            assert!(copied.expect("copied") > 0);
+        }
+        size *= 2;
+    }
+    huge.sync_all().expect("published");
+    drop(huge);
+
+    let device = world.mount();
+    assert_eq!(fs::metadata(world.file("huge")).expect("there").len(), size);
+    let before = world.settled();
+    let head = |path| -> Vec<u8> {
+        let mut head = vec![0; MIB as usize];
+        File::open(path).expect("opens").read_exact(&mut head).expect("read");
+        head
+    };
+    assert!(head(world.file("huge")) == begin[..MIB as usize]);
+    let moved = world.settled() - before;
+    // Its pages alone have as many.
+    assert!(moved < 4 * MIB, "{moved} bytes for one MiB of {size}");
+    let mut last = vec![0; 1000];
+    File::open(world.file("huge")).expect("opens").read_exact_at(&mut last, size - 1000).expect("read");
+    assert!(last == begin[begin.len() - 1000..]);
+    let moved = world.settled() - before;
+    assert!(moved < 6 * MIB, "{moved} bytes for that and the end");
+    let state = world.device.json(&["status", &world.file("huge").display().to_string()], 30);
+    let here = state["here_bytes"].as_u64().expect("a number");
+    assert!((MIB..size / 2).contains(&here), "{state}");
+    world.end(device);
+}
+
+#[test]
 fn what_changes_at_the_server_shows_on_the_device() {
     let Some(world) = World::new() else { return };
     world.put("changes", b"old content");

@@ -9,6 +9,7 @@ pub mod id;
 pub mod manifest;
 pub mod name;
 pub mod node;
+pub mod outline;
 pub mod time;
 
 pub use chunker::Chunker;
@@ -17,4 +18,5 @@ pub use id::{ChunkId, NodeId, OpId};
 pub use manifest::{Extent, Head, Manifest};
 pub use name::{DrivePath, Name};
 pub use node::{Content, Node, NodeKind, XATTR_MAX_BYTES, XATTR_NAME_MAX_BYTES};
+pub use outline::{Listed, Outline};
 pub use time::Timestamp;

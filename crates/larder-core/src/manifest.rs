@@ -11,7 +11,6 @@
 //! | 40·i + 32 | 8 | bytes of the file that it covers, little endian, at least 1 |
 
 use crate::{ChunkId, Error, Result};
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// The most extents that a head lists; 64 of them take about 2.3 KiB of a node.
@@ -142,38 +141,9 @@ impl Manifest {
         Ok(head)
     }
 
-    /// Reads a manifest back; `get` fetches a page.
-    ///
-    /// # Errors
-    /// Those of `get`, and `Corrupt` where pages do not add up to what their parents say, or list over [`EXTENTS_MAX`]
-    /// extents.
-    pub fn load(head: &Head, get: impl FnMut(&ChunkId) -> Result<Bytes>) -> Result<Self> {
-        Self::load_within(EXTENTS_MAX, head, get)
-    }
-
-    fn load_within(max: usize, head: &Head, mut get: impl FnMut(&ChunkId) -> Result<Bytes>) -> Result<Self> {
-        if head.depth > DEPTH_MAX {
-            return Err(Error::corrupt(format!("manifest with {} levels", head.depth)));
-        }
-        let mut level = head.extents.clone();
-        for _ in 0..head.depth {
-            let mut below = Vec::new();
-            for page in &level {
-                let from = below.len();
-                decode(&get(&page.id)?, &mut below)?;
-                sum_is(&below[from..], page.len_bytes)?;
-                if below.len() > max {
-                    return Err(Error::corrupt(format!("manifest with more than {max} extents")));
-                }
-            }
-            level = below;
-        }
-        sum_is(&level, head.size_bytes)?;
-        let mut manifest = Manifest::default();
-        manifest.extents.reserve_exact(level.len());
-        manifest.ends.reserve_exact(level.len());
-        level.iter().for_each(|extent| manifest.push(extent.id, extent.len_bytes));
-        Ok(manifest)
+    pub(crate) fn reserve(&mut self, extents: usize) {
+        self.extents.reserve_exact(extents);
+        self.ends.reserve_exact(extents);
     }
 }
 
@@ -203,7 +173,8 @@ pub fn encode(extents: &[Extent]) -> Vec<u8> {
     page
 }
 
-fn sum_is(extents: &[Extent], len_bytes: u64) -> Result<()> {
+/// Refuses extents that do not add up to what lists them.
+pub(crate) fn sum_is(extents: &[Extent], len_bytes: u64) -> Result<()> {
     let sum =
         extents.iter().try_fold(0u64, |sum, e| sum.checked_add(e.len_bytes).filter(|_| e.len_bytes > 0));
     if sum == Some(len_bytes) {
@@ -215,7 +186,6 @@ fn sum_is(extents: &[Extent], len_bytes: u64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashMap;
 
     fn long(extents: u32) -> Manifest {
         let mut manifest = Manifest::default();
@@ -223,51 +193,6 @@ mod tests {
             manifest.push(ChunkId::of(&i.to_le_bytes()), 100 + u64::from(i));
         }
         manifest
-    }
-
-    #[test]
-    fn long_manifests_survive_their_pages() {
-        for extents in [0, 1, 64, 65, 1024, 1025, 70_000] {
-            let manifest = long(extents);
-            let mut pages = HashMap::new();
-            let put = |id, body: &[u8]| {
-                pages.insert(id, Bytes::copy_from_slice(body));
-                Ok(())
-            };
-            let head = manifest.to_head(put).expect("pages are stored");
-            assert!(head.extents.len() <= HEAD_MAX);
-            let back = Manifest::load(&head, |id| Ok(pages[id].clone())).expect("pages are there");
-            assert_eq!(back, manifest);
-        }
-    }
-
-    #[test]
-    fn pages_that_do_not_add_up_are_corrupt() {
-        let mut head = long(3).to_head(|_, _| Ok(())).expect("no pages");
-        head.size_bytes += 1;
-        let error = Manifest::load(&head, |_| unreachable!("no pages")).expect_err("one byte too many");
-        assert_eq!(error.kind(), crate::Kind::Corrupt);
-    }
-
-    #[test]
-    fn pages_that_repeat_one_another_end() {
-        let page = |id: ChunkId, len_bytes| {
-            let body = Bytes::from(encode(&[Extent { id, len_bytes }; PAGE_EXTENTS]));
-            (ChunkId::of(&body), body)
-        };
-        let (leaf, leaf_body) = page(ChunkId([7; 32]), 1);
-        let (inner, inner_body) = page(leaf, PAGE_EXTENTS as u64);
-        let size_bytes = (PAGE_EXTENTS * PAGE_EXTENTS) as u64;
-        let extents = vec![Extent { id: inner, len_bytes: size_bytes }];
-        let head = Head { size_bytes, allocated_bytes: size_bytes, depth: 2, extents };
-        let pages = std::cell::Cell::new(0);
-        let get = |id: &ChunkId| {
-            pages.set(pages.get() + 1);
-            Ok(if *id == leaf { leaf_body.clone() } else { inner_body.clone() })
-        };
-        let error = Manifest::load_within(4 * PAGE_EXTENTS, &head, get).expect_err("too many extents");
-        assert_eq!((error.kind(), pages.get()), (crate::Kind::Corrupt, 6));
-        assert_eq!(Manifest::load(&head, get).expect("few enough").size_bytes(), size_bytes);
     }
 
     #[test]

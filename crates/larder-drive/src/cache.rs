@@ -58,12 +58,14 @@ impl Caches {
     pub(crate) fn manifest(
         &self,
         head: &Head,
-        load: impl FnOnce() -> Result<Manifest>,
+        load: impl FnOnce() -> Result<Arc<Manifest>>,
     ) -> Result<Arc<Manifest>> {
         // A short manifest is its head: nothing to keep.
-        if head.depth == 0 {
-            return load().map(Arc::new);
-        }
-        self.manifests.get_or_insert_with(head, || load().map(Arc::new))
+        if head.depth == 0 { load() } else { self.manifests.get_or_insert_with(head, load) }
+    }
+
+    /// The manifest of a long head, if it is at hand.
+    pub(crate) fn known_manifest(&self, head: &Head) -> Option<Arc<Manifest>> {
+        self.manifests.get(head)
     }
 }

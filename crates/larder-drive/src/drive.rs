@@ -7,8 +7,7 @@ use crate::horizon::{Hold, Horizon};
 use crate::locks::Locks;
 use crate::placing::Placements;
 use crate::{Actor, Base, Door, Parts};
-use bytes::Bytes;
-use larder_core::{ChunkId, Error, Head, Kind, Manifest, NodeId, OpId, Result, Timestamp};
+use larder_core::{Error, OpId, Result, Timestamp};
 use larder_store::{Change, Commit, Committed, Durability, Expect, Op};
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -229,41 +228,9 @@ impl Drive {
         self.subscribers.add(hear, settle)
     }
 
-    /// A chunk of file `of`, from the store or from where it is.
-    fn body(&self, of: NodeId, id: &ChunkId) -> Result<Bytes> {
-        match (self.chunks().get(id), &self.fetch) {
-            // What was damaged here is whole there.
-            (Err(error), Some(fetch)) if matches!(error.kind(), Kind::NotFound | Kind::Corrupt) => {
-                fetch.get(of, id)
-            }
-            (got, _) => got,
-        }
-    }
-
     /// Says whether bodies and names may have to be asked for at a server, which takes time.
     pub fn fetches(&self) -> bool {
         self.fetch.is_some()
-    }
-
-    /// Hears that a reader of file `of` waits for the chunks `now` and will read those `soon`.
-    pub(crate) fn will_read(&self, of: NodeId, now: &[ChunkId], soon: &[ChunkId]) {
-        match &self.fetch {
-            Some(fetch) => fetch.will_read(of, now, soon),
-            None => self.chunks().prefetch(soon),
-        }
-    }
-
-    /// Returns a chunk of file `of`, verified, from the cache, the store, or the server that has it.
-    ///
-    /// # Errors
-    /// Those of [`larder_store::ChunkStore::get`]; `Unavailable` where it has to be fetched and does not come in time.
-    pub fn chunk(&self, of: NodeId, id: &ChunkId) -> Result<Bytes> {
-        if self.fetch.is_none() {
-            return self.caches.chunk(id, || self.body(of, id));
-        }
-        // Who waits for a server waits for no other's failure.
-        let cached = self.caches.peek(id).map(Ok);
-        cached.unwrap_or_else(|| self.body(of, id).inspect(|body| self.caches.keep(id, body)))
     }
 
     /// What fetches what is not here; nothing where everything is.
@@ -286,33 +253,6 @@ impl Drive {
     /// Tells subscribers what came to be known of a server's project, without waiting for them.
     pub(crate) fn tell(&self, changes: &[Change]) {
         self.subscribers.tell(Door::Api, changes);
-    }
-
-    /// Does what [`Drive::chunk`] does if that waits for nothing.
-    pub fn try_chunk(&self, id: &ChunkId) -> Option<Bytes> {
-        let cached = self.caches.peek(id);
-        cached.or_else(|| self.chunks().try_get(id).inspect(|body| self.caches.keep(id, body)))
-    }
-
-    /// Does what [`Drive::chunk`] does without keeping the chunk: for a reader who takes all of it once.
-    ///
-    /// # Errors
-    /// Those of [`Drive::chunk`].
-    pub fn chunk_once(&self, of: NodeId, id: &ChunkId) -> Result<Bytes> {
-        self.caches.peek(id).map_or_else(|| self.body(of, id), Ok)
-    }
-
-    /// Does what [`Drive::chunk_once`] does if that waits for nothing.
-    pub fn try_chunk_once(&self, id: &ChunkId) -> Option<Bytes> {
-        self.caches.peek(id).or_else(|| self.chunks().try_get(id))
-    }
-
-    /// Returns the manifest of a head of file `of`; long ones are cached.
-    ///
-    /// # Errors
-    /// Those of reading its pages.
-    pub fn manifest(&self, of: NodeId, head: &Head) -> Result<Arc<Manifest>> {
-        self.caches.manifest(head, || Manifest::load(head, |id| self.body(of, id)))
     }
 
     /// Keeps what is current now from being purged until the hold is dropped.

@@ -9,6 +9,7 @@ mod base;
 mod busy;
 mod cache;
 pub mod clock;
+mod content;
 mod copy;
 mod drive;
 mod events;

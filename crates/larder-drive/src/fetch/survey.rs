@@ -1,7 +1,7 @@
 //! What of a file is here and what is missing, found out without asking a server.
 
-use larder_core::manifest::{self, EXTENT_BYTES, Extent, PAGE_EXTENTS};
-use larder_core::{ChunkId, Error, Head, Kind, Result};
+use larder_core::manifest::{EXTENT_BYTES, PAGE_EXTENTS};
+use larder_core::{ChunkId, Head, Kind, Listed, Outline, Result};
 use larder_policy::plan::Amount;
 use larder_store::ChunkStore;
 use std::collections::HashSet;
@@ -31,49 +31,30 @@ pub(super) struct Survey {
     pub(super) from: usize,
 }
 
-/// The extents of a file where the pages that list them are here, else the missing pages.
-enum Extents {
-    Here(Vec<Extent>),
-    Behind(Vec<ChunkId>),
-}
-
-fn extents(chunks: &dyn ChunkStore, head: &Head) -> Result<Extents> {
-    let mut level = head.extents.clone();
+/// What is known of a file without asking.
+fn outline(chunks: &dyn ChunkStore, head: &Head) -> Result<Outline> {
+    let (mut outline, all) = (Outline::new(head)?, 0..head.size_bytes);
     for _ in 0..head.depth {
-        let pages: Vec<ChunkId> = level.iter().map(|page| page.id).collect();
-        let missing = chunks.missing(&pages)?;
-        if !missing.is_empty() {
-            return Ok(Extents::Behind(missing));
-        }
-        let mut below = Vec::new();
-        for page in &pages {
-            match chunks.get(page) {
-                Ok(bytes) => manifest::decode(&bytes, &mut below)?,
-                // It went since it was looked for.
-                Err(error) if error.kind() == Kind::NotFound => return Ok(Extents::Behind(vec![*page])),
-                Err(error) => return Err(error),
-            }
-            if below.len() > manifest::EXTENTS_MAX {
-                return Err(Error::corrupt("a manifest without end"));
-            }
-        }
-        level = below;
+        outline.unfold(&all, |page| match chunks.get(page) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        })?;
     }
-    Ok(Extents::Here(level))
+    Ok(outline)
 }
 
 /// Looks over a file of which the first `from` extents are here.
 pub(super) fn survey(chunks: &dyn ChunkStore, head: &Head, from: usize) -> Result<Survey> {
-    let level = match extents(chunks, head)? {
-        Extents::Here(level) => level,
-        Extents::Behind(mut pages) => {
-            pages.truncate(PIECE);
-            let page_bytes = (PAGE_EXTENTS * EXTENT_BYTES) as u32;
-            let missing = pages.into_iter().map(|id| (id, page_bytes)).collect();
-            let total = Amount { bytes: head.allocated_bytes, chunks: 0 };
-            return Ok(Survey { total, here: Amount::default(), missing, are_pages: true, from: 0 });
-        }
+    let outline = outline(chunks, head)?;
+    let Some(manifest) = outline.manifest() else {
+        let page_bytes = (PAGE_EXTENTS * EXTENT_BYTES) as u32;
+        let pages = outline.pages(&(0..head.size_bytes), PIECE);
+        let missing = pages.into_iter().map(|id| (id, page_bytes)).collect();
+        let total = Amount { bytes: head.allocated_bytes, chunks: 0 };
+        return Ok(Survey { total, here: Amount::default(), missing, are_pages: true, from: 0 });
     };
+    let level = manifest.extents();
     let ids: Vec<ChunkId> =
         level.iter().skip(from).map(|extent| extent.id).filter(|id| !id.is_hole()).collect();
     let missing: HashSet<ChunkId> = chunks.missing(&ids)?.into_iter().collect();
@@ -97,22 +78,18 @@ fn sum(a: Amount, b: Amount) -> Amount {
     Amount { bytes: a.bytes.saturating_add(b.bytes), chunks: a.chunks.saturating_add(b.chunks) }
 }
 
-/// How much of a file is here.
+/// How much of a file is here; nothing of what pages list that are not.
 pub(crate) fn here(chunks: &dyn ChunkStore, head: &Head) -> Result<Here> {
-    let level = match extents(chunks, head) {
-        Ok(Extents::Here(level)) => level,
-        // Without the pages that name its chunks nothing of it can be read.
-        Ok(Extents::Behind(_)) => return Ok(Here::default()),
-        Err(error) if error.kind() == Kind::NotFound => return Ok(Here::default()),
-        Err(error) => return Err(error),
-    };
-    let ids: Vec<ChunkId> = level.iter().map(|extent| extent.id).filter(|id| !id.is_hole()).collect();
-    let missing: HashSet<ChunkId> = chunks.missing(&ids)?.into_iter().collect();
+    let outline = outline(chunks, head)?;
+    let missing = missing(chunks, &outline)?;
     let (mut here, mut was_here) = (Here::default(), false);
-    for extent in &level {
-        let is_here = !missing.contains(&extent.id);
+    for listed in outline.locate(0) {
+        let is_here = match listed {
+            Listed::Extent(located) => !missing.contains(&located.extent.id),
+            Listed::Page(_) => false,
+        };
         if is_here {
-            here.bytes += extent.len_bytes;
+            here.bytes += listed.located().extent.len_bytes;
             here.ranges += u64::from(!was_here);
         }
         was_here = is_here;
@@ -122,11 +99,17 @@ pub(crate) fn here(chunks: &dyn ChunkStore, head: &Head) -> Result<Here> {
 
 /// The chunks of a file that are here, with their lengths.
 pub(super) fn chunks_here(chunks: &dyn ChunkStore, head: &Head) -> Result<Vec<(ChunkId, u64)>> {
-    let Extents::Here(level) = extents(chunks, head)? else { return Ok(Vec::new()) };
-    let ids: Vec<ChunkId> = level.iter().map(|extent| extent.id).filter(|id| !id.is_hole()).collect();
-    let missing: HashSet<ChunkId> = chunks.missing(&ids)?.into_iter().collect();
-    let here = level.iter().filter(|extent| !extent.id.is_hole() && !missing.contains(&extent.id));
-    Ok(here.map(|extent| (extent.id, extent.len_bytes)).collect())
+    let outline = outline(chunks, head)?;
+    let missing = missing(chunks, &outline)?;
+    let listed =
+        outline.locate(0).filter_map(|listed| Some((listed.chunk()?, listed.located().extent.len_bytes)));
+    Ok(listed.filter(|(id, _)| !missing.contains(id)).collect())
+}
+
+/// Those chunks that are not here.
+fn missing(chunks: &dyn ChunkStore, outline: &Outline) -> Result<HashSet<ChunkId>> {
+    let ids: Vec<ChunkId> = outline.locate(0).filter_map(Listed::chunk).collect();
+    Ok(chunks.missing(&ids)?.into_iter().collect())
 }
 
 #[cfg(test)]

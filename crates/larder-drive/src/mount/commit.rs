@@ -247,7 +247,7 @@ impl WorkingFile {
         let mut data = self.data.lock();
         let more = data.generation != snapshot.generation;
         data.limit = snapshot.size.min(data.low_water);
-        data.manifest = Some(manifest.clone());
+        data.outline = Some(Arc::new(manifest.clone().into()));
         data.frozen = None;
         data.staged_since = 0;
         if more {

@@ -4,7 +4,7 @@ use super::budget::Budget;
 use super::layer::{Layer, Piece, Source};
 use super::staging::{Place, Staging};
 use super::stream::{Block, Cut, Stream};
-use larder_core::{Head, Manifest, Result, Timestamp};
+use larder_core::{Head, Listed, Outline, Result, Timestamp};
 use larder_store::Lease;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// A version of the file in chunks, of which bytes from `limit` on no longer count.
 #[derive(Clone)]
 pub(super) struct Base {
-    pub manifest: Arc<Manifest>,
+    pub outline: Arc<Outline>,
     pub limit: u64,
 }
 
@@ -21,15 +21,19 @@ impl Base {
         let mut at = from;
         let known = to.min(self.limit);
         if at < known {
-            for located in self.manifest.locate(at) {
-                let (id, len) = (located.extent.id, located.extent.len_bytes);
-                let end = (located.start + len).min(known);
-                let source = if id.is_hole() {
-                    Source::Hole
-                } else {
-                    // What does not fit is no chunk; reading it finds another length and says so.
-                    let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-                    Source::Chunk { id, skip: number(at - located.start), whole: number(len) }
+            for listed in self.outline.locate(at) {
+                // What does not fit is no chunk; reading it finds another length and says so.
+                let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+                let (located, whole) = match listed {
+                    Listed::Extent(located) => (located, number(located.extent.len_bytes)),
+                    // Nor is a page; who reads has them read before, and who reads ahead wishes for them.
+                    Listed::Page(located) => (located, u32::MAX),
+                };
+                let id = located.extent.id;
+                let end = (located.start + located.extent.len_bytes).min(known);
+                let source = match id.is_hole() {
+                    true => Source::Hole,
+                    false => Source::Chunk { id, skip: number(at - located.start), whole },
                 };
                 visit(Piece { at, len: end - at, source })?;
                 at = end;
@@ -72,10 +76,10 @@ pub(super) struct Data {
     pub size: u64,
     /// Bytes of holes, for st_blocks.
     pub hole_bytes: u64,
-    /// The committed head that `manifest` will be or was read from.
+    /// The committed head that `outline` begins with.
     pub head: Head,
     /// `None` until somebody needs it.
-    pub manifest: Option<Arc<Manifest>>,
+    pub outline: Option<Arc<Outline>>,
     pub limit: u64,
     /// Changes that a commit is storing.
     pub frozen: Option<Arc<Layer>>,
@@ -105,7 +109,7 @@ impl Data {
             size: head.size_bytes,
             hole_bytes: head.size_bytes.saturating_sub(head.allocated_bytes),
             limit: head.size_bytes,
-            manifest: (head.size_bytes == 0).then(Arc::default),
+            outline: (head.size_bytes == 0).then(Arc::default),
             head,
             frozen: None,
             live: Layer::default(),
@@ -125,10 +129,10 @@ impl Data {
         self.generation == self.committed && self.frozen.is_none()
     }
 
-    /// The base; its manifest was loaded before.
+    /// The base; what will be looked at of its outline was read before.
     pub fn base(&self) -> Base {
-        let manifest = self.manifest.clone().unwrap_or_default();
-        Base { limit: self.limit.min(manifest.size_bytes()), manifest }
+        let outline = self.outline.clone().unwrap_or_default();
+        Base { limit: self.limit.min(outline.size_bytes()), outline }
     }
 
     /// Where `stream` begins, or the end of the file.

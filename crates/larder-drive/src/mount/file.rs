@@ -16,6 +16,7 @@ use larder_policy::ReadAhead;
 use larder_store::Lease;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::io::Errno;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -77,24 +78,44 @@ impl WorkingFile {
         }
     }
 
-    /// Locks the data, up to date and with its manifest.
+    /// Locks the data, up to date, and all of its manifest known.
     ///
     /// # Errors
     /// Those of reading the manifest.
     pub fn ready(&self) -> Result<Locked<'_>> {
+        self.ready_for(&(0..u64::MAX))
+    }
+
+    /// Does what [`WorkingFile::ready`] does for who looks at `range` only, and changes nothing.
+    ///
+    /// # Errors
+    /// Those of reading the manifest.
+    pub fn ready_for(&self, range: &Range<u64>) -> Result<Locked<'_>> {
         let mut data = self.data.lock();
         if self.stale.load(Ordering::Acquire) && data.is_clean() {
             self.stale.store(false, Ordering::Release);
             self.follow(&mut data).inspect_err(|_| self.stale.store(true, Ordering::Release))?;
         }
-        while data.manifest.is_none() {
-            let head = data.head.clone();
-            let manifest = MutexGuard::unlocked(&mut data, || self.shared.drive.manifest(self.id, &head))?;
-            if data.manifest.is_none() && data.head == head {
-                data.manifest = Some(manifest);
+        let drive = &self.shared.drive;
+        loop {
+            let Some(outline) = data.outline.clone() else {
+                let head = data.head.clone();
+                let outline = MutexGuard::unlocked(&mut data, || drive.outline(self.id, &head))?;
+                if data.outline.is_none() && data.head == head {
+                    data.outline = Some(Arc::new(outline));
+                }
+                continue;
+            };
+            if outline.pages(range, 1).is_empty() {
+                return Ok(data);
+            }
+            let pages = MutexGuard::unlocked(&mut data, || drive.pages(self.id, &outline, range))?;
+            // Another version, or one with more of its pages, may be there now.
+            drop(outline);
+            if let Some(outline) = &mut data.outline {
+                Arc::make_mut(outline).unfold(range, |id| Ok(pages.get(id).cloned()))?;
             }
         }
-        Ok(data)
     }
 
     /// Shows the version that another door published.

@@ -14,7 +14,7 @@ impl WorkingFile {
     /// # Errors
     /// `Corrupt`, and those of reading chunks and the staging area.
     pub fn read(&self, offset: u64, len: usize) -> Result<Vec<Bytes>> {
-        let data = self.ready()?;
+        let data = self.ready_for(&(offset..offset.saturating_add(len as u64)))?;
         let end = data.size.min(offset.saturating_add(len as u64));
         if offset >= end {
             return Ok(Vec::new());
@@ -59,7 +59,7 @@ impl WorkingFile {
         Ok(out)
     }
 
-    /// The chunks that who reads `range` will read next.
+    /// The chunks that who reads `range` will read next, or the pages that list them.
     fn soon(&self, data: &Data, range: Range<u64>) -> Vec<ChunkId> {
         let mut chunks = Vec::new();
         if let Some(ahead) = self.ahead.lock().read(&range, data.size) {

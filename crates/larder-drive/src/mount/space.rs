@@ -113,10 +113,18 @@ impl WorkingFile {
     }
 
     fn seek(&self, offset: u64, what: Seek) -> Result<u64> {
-        let data = self.ready()?;
+        // What has no holes needs no look at its pages.
+        let mut data = self.ready_for(&(0..0))?;
+        if data.hole_bytes > 0 {
+            drop(data);
+            data = self.ready()?;
+        }
         let nowhere = || Error::invalid("nothing there to seek").because(std::io::Error::from(Errno::NXIO));
         if offset >= data.size {
             return Err(nowhere());
+        }
+        if data.hole_bytes == 0 {
+            return Ok(if what == Seek::Data { offset } else { data.size });
         }
         let (settled, mut found) = (data.settled_end(), None);
         if offset < settled {

@@ -2,7 +2,7 @@
 
 use crate::{Drive, Fetch};
 use bytes::Bytes;
-use larder_core::{ChunkId, Error, Head, Kind, Manifest, Result};
+use larder_core::{ChunkId, Error, Head, Kind, Listed, Outline, Result};
 use larder_store::catalog::{Queued, Step};
 use larder_store::origin::{ASKED_MAX, Origin, SENT_MAX_BYTES};
 use parking_lot::Mutex;
@@ -58,17 +58,18 @@ impl Bodies {
 
     /// Adds the chunks and pages of a content. A page that is not here was not made here: the server has it, and all below.
     fn add_chunks(&self, head: &Head, asked: &mut Vec<ChunkId>) -> Result<()> {
-        let mut pages = Vec::new();
-        let manifest = Manifest::load(head, |id| {
-            pages.push(*id);
-            self.drive.chunks().get(id)
-        });
-        match manifest {
-            Ok(manifest) => asked.extend(manifest.extents().iter().map(|e| e.id).filter(|id| !id.is_hole())),
-            Err(error) if error.kind() == Kind::NotFound => {}
-            Err(error) => return Err(error),
+        let (mut outline, all) = (Outline::new(head)?, 0..head.size_bytes);
+        for _ in 0..head.depth {
+            outline.unfold(&all, |id| match self.drive.chunks().get(id) {
+                Ok(page) => {
+                    asked.push(*id);
+                    Ok(Some(page))
+                }
+                Err(error) if error.kind() == Kind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            })?;
         }
-        asked.extend(pages);
+        asked.extend(outline.locate(0).filter_map(Listed::chunk));
         Ok(())
     }
 
