@@ -211,12 +211,12 @@ impl Sync {
         &*self.origin
     }
 
-    /// Has other rules hold on this device from now on.
+    /// Gives this device other rules than those of version `was`, here and at the server.
     ///
     /// # Errors
-    /// Those of the index.
-    pub fn adopt_rules(&self, drive: &Drive, ruled: Ruled) -> Result<()> {
-        drive.adopt_rules(ruled, self.mirror.known_here())
+    /// Those of [`Origin::set_rules`] and of the index.
+    pub fn set_rules(&self, drive: &Drive, was: u64, text: &str) -> Result<Ruled> {
+        drive.adopt_rules(|| self.origin.set_rules(None, was, text), self.mirror.known_here())
     }
 
     /// Ends both directions.

@@ -55,13 +55,10 @@ impl<'a> Book<'a> {
             (Some(device), _) => {
                 rules::set(self.drive, device, was, text, &Writer { user: OPERATOR, on: "" })
             }
-            (None, Some(sync)) => {
-                let ruled = sync.origin().set_rules(self.id.as_deref(), was, &text)?;
-                if self.id.is_none() {
-                    sync.adopt_rules(self.drive, ruled.clone())?;
-                }
-                Ok(ruled)
-            }
+            (None, Some(sync)) => match &self.id {
+                None => sync.set_rules(self.drive, was, &text),
+                Some(id) => sync.origin().set_rules(Some(id), was, &text),
+            },
             (None, None) => Ok(Ruled::default()),
         }
     }

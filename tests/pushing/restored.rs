@@ -112,3 +112,35 @@ fn a_device_brought_back_tells_of_what_it_does_then() {
     );
     world.end(vec![device]);
 }
+
+#[test]
+fn rules_of_a_server_brought_back_hold_under_a_version_that_was_heard_of() {
+    let Some(mut world) = World::new() else { return };
+    for name in ["a", "b"] {
+        world.server().client().ok("PUT", &format!("/dav/home/{name}"), &[], b"x");
+    }
+    let mut device = world.device();
+    let id = world.home.json(&["device", "list"], 30)[0]["id"].as_str().expect("an id").to_owned();
+    let exclude = |world: &World, name: &str| {
+        let data = text(world.home.data());
+        let add = ["rules", "--data", &data, "--device", &id, "add", "exclude", name];
+        assert_eq!(world.home.json(&add, 30)["version"], 1);
+    };
+    device.running.take().expect("runs").stop();
+    world.cut();
+    world.server.take().expect("runs").stop();
+    let backup = back_up(&world.home);
+    world.server = Some(world.home.start());
+    world.mend();
+    device.mount(&world);
+    exclude(&world, "a");
+    assert!(within(HEARD, || device.names() == ["b"]), "{:?}", device.names());
+    world.cut();
+    world.server.take().expect("runs").stop();
+    bring_back(&world.home, &backup);
+    world.server = Some(world.home.start());
+    exclude(&world, "b");
+    world.mend();
+    assert!(within(HEARD, || device.names() == ["a"]), "{:?}\n{}", device.names(), device.place.log());
+    world.end(vec![device]);
+}

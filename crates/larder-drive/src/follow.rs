@@ -86,12 +86,13 @@ impl Drop for Follower {
 
 impl Shared {
     fn run(&self) {
-        let mut pause = PAUSE;
+        let (mut pause, mut is_ruled) = (PAUSE, false);
         while !*self.ended.lock() {
-            let Err(error) = self.follow() else {
-                pause = PAUSE;
+            let Err(error) = self.follow(is_ruled) else {
+                (pause, is_ruled) = (PAUSE, true);
                 continue;
             };
+            is_ruled = false;
             let mut ended = self.ended.lock();
             if *ended {
                 return;
@@ -105,8 +106,9 @@ impl Shared {
         }
     }
 
-    /// Takes over what there is, and waits for more.
-    fn follow(&self) -> Result<()> {
+    /// Takes over what there is, and waits for more. Unless `is_ruled`, it asks for the rules first: a server that came back
+    /// from a backup counts on from an older version, and may have others under the number that is known here.
+    fn follow(&self, is_ruled: bool) -> Result<()> {
         let commit = |ops: Vec<Op>| {
             let committed = self.drive.commit(&self.actor, Vec::new(), ops, Durability::Process)?;
             self.walker.hear(&committed.changes);
@@ -123,10 +125,14 @@ impl Shared {
                 Err(error) => return Err(error),
             }
         }
+        let adopt = || self.drive.adopt_rules(|| self.origin.rules(None), self.mirror.known_here());
+        if !is_ruled {
+            adopt()?;
+        }
         let rules = self.drive.placements().map_or(0, |placements| placements.book().ruled.version);
         let heard = self.origin.wait(&self.mirror.cursor()?, rules, NEWS)?;
         if heard.rules {
-            self.drive.adopt_rules(self.origin.rules(None)?, self.mirror.known_here())?;
+            adopt()?;
         }
         Ok(())
     }

@@ -29,22 +29,24 @@ impl Drive {
         self.placements.as_ref()
     }
 
-    /// Has other rules hold for a device from now on; whoever has seen names that appear or go has heard of it when this
-    /// returns. `known` is what was told of the server's names.
+    /// Has the rules that `ask` returns hold for a device from now on; whoever has seen names that appear or go has heard of
+    /// it when this returns. Nobody else asks meanwhile, so no answer replaces a newer one. `known` is what was told of the
+    /// server's names.
     ///
     /// # Errors
-    /// Those of the index.
-    pub fn adopt_rules(&self, ruled: Ruled, known: &dyn Catalog) -> Result<()> {
-        let Some(placements) = &self.placements else { return Ok(()) };
+    /// Those of asking and of the index.
+    pub fn adopt_rules(&self, ask: impl FnOnce() -> Result<Ruled>, known: &dyn Catalog) -> Result<Ruled> {
+        let Some(placements) = &self.placements else { return ask() };
         let keep = |op| {
             let (expect, durability) = (Vec::new(), Durability::Power);
             let commit = Commit { at: self.now(), op_id: None, expect, ops: vec![op], durability };
             self.catalog().commit(commit).map(drop)
         };
-        if placements.adopt(ruled, known, keep, |changes| self.tell(changes))? {
+        let (ruled, is_new) = placements.adopt(ask, known, keep, |changes| self.tell(changes))?;
+        if is_new {
             self.subscribers.ring(Door::Api, &[]);
             self.subscribers.settle();
         }
-        Ok(())
+        Ok(ruled)
     }
 }

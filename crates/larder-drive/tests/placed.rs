@@ -8,8 +8,11 @@ use larder_store::catalog::{Replace, Unlink};
 use larder_store::memory::{MemoryChunks, MemoryKv};
 use larder_store::origin::Ruled;
 use larder_store::{Change, Durability, KvCatalog, Op};
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+/// How long an answer is on its way that something may overtake.
+const OVERTAKEN: Duration = Duration::from_millis(100);
 
 /// A drive, and how a device sees it.
 struct Fixture {
@@ -164,7 +167,7 @@ fn told(f: &Fixture, is: &str, version: u64) -> Vec<String> {
         None,
     );
     let ruled = Ruled { version, text: is.to_owned(), ..Ruled::default() };
-    f.seen.adopt_rules(ruled, f.all.catalog()).expect("adopted");
+    f.seen.adopt_rules(|| Ok(ruled), f.all.catalog()).expect("adopted");
     let mut heard = heard.lock().expect("no panic").clone();
     heard.sort_unstable();
     heard
@@ -183,6 +186,38 @@ fn changed_rules_tell_of_names_that_appear_or_go_and_of_nothing_else() {
     assert_eq!(told(&f, "exclude films", 7), ["-films"]);
     assert_eq!(told(&f, "of a later version: films", 8), [""; 0]);
     assert!(!f.paths(&f.seen).contains(&"/films".to_owned()));
+}
+
+#[test]
+fn rules_asked_for_before_a_change_do_not_replace_it() {
+    let f = fixture("", &TREE);
+    let of = |version, text: &str| Ruled { version, text: text.to_owned(), ..Ruled::default() };
+    let server = Mutex::new(of(2, "exclude films"));
+    let read = || server.lock().expect("no panic").clone();
+    let (asked, changed) = (mpsc::channel(), mpsc::channel());
+    std::thread::scope(|scope| {
+        let (f, server) = (&f, &server);
+        scope.spawn(move || {
+            asked.1.recv().expect("somebody asks");
+            let set = || {
+                *server.lock().expect("no panic") = of(3, "exclude *.iso");
+                Ok(of(3, "exclude *.iso"))
+            };
+            f.seen.adopt_rules(set, f.all.catalog()).expect("changed");
+            // The other one may be done waiting.
+            let _ = changed.0.send(());
+        });
+        let ask = || {
+            let old = read();
+            asked.0.send(()).expect("somebody changes them");
+            // An answer on its way, which a change overtakes if it can.
+            let _ = changed.1.recv_timeout(OVERTAKEN);
+            Ok(old)
+        };
+        f.seen.adopt_rules(ask, f.all.catalog()).expect("adopted");
+    });
+    let now = f.seen.placements().expect("rules").book().ruled.clone();
+    assert_eq!(now, read());
 }
 
 /// Prints the figures that README has; the bound that decides is generous, as a busy machine must not fail it.

@@ -30,7 +30,7 @@ const PAGE: usize = 1024;
 /// The rules of one device, which may change at any time.
 pub struct Placements {
     book: RwLock<Arc<Book>>,
-    /// One at a time changes them.
+    /// One at a time asks for them and changes them.
     turn: Mutex<()>,
 }
 
@@ -133,23 +133,26 @@ impl Placements {
         Ok(pinned)
     }
 
-    /// Has `ruled` hold from now on. `keep` keeps the record, `tell` hears of each name that appears or goes: of those that
-    /// `known` has, as nobody has seen others. Says whether anything changed.
+    /// Has what `ask` returns hold from now on. `keep` keeps the record, `tell` hears of each name that appears or goes: of
+    /// those that `known` has, as nobody has seen others. Returns the rules, and whether they are other ones.
     pub(crate) fn adopt(
         &self,
-        ruled: Ruled,
+        ask: impl FnOnce() -> Result<Ruled>,
         known: &dyn Catalog,
         keep: impl FnOnce(Op) -> Result<()>,
         mut tell: impl FnMut(&[Change]),
-    ) -> Result<bool> {
+    ) -> Result<(Ruled, bool)> {
+        // Who asks first is done first: versions do not say which of two answers is older where a server came back from a
+        // backup.
         let _turn = self.turn.lock();
+        let ruled = ask()?;
         let before = self.book();
         if before.ruled == ruled {
-            return Ok(false);
+            return Ok((ruled, false));
         }
         let (table, key) = (Table::Rules, OWN.to_vec());
         keep(Op::SetRecord { table, key, value: Some(ruled.encode()) })?;
-        let book = Arc::new(Book::read(ruled, &before.rules));
+        let book = Arc::new(Book::read(ruled.clone(), &before.rules));
         *self.book.write() = book.clone();
         let mut changes = Vec::new();
         changed(known, &before.rules, &book.rules, |change| {
@@ -160,6 +163,6 @@ impl Placements {
             }
         })?;
         tell(&changes);
-        Ok(true)
+        Ok((ruled, true))
     }
 }
