@@ -6,6 +6,7 @@ use crate::catalog::{CREATE_XATTRS_BYTES, Queued, Replace, Spot, Step};
 use crate::kv::Kv;
 use crate::wire::Described;
 use larder_core::{Content, Error, NodeId, Result};
+use std::collections::HashSet;
 
 impl<K: Kv> Txn<'_, K> {
     /// Has an entry say something else; without steps it goes.
@@ -15,19 +16,44 @@ impl<K: Kv> Txn<'_, K> {
         if steps.is_empty() {
             return self.dequeue(entry);
         }
+        let made = |steps: &[Step], id| {
+            steps.iter().any(|step| matches!(step, Step::Create { node, .. } if node.node.id == id))
+        };
         // First marked, so that nothing common to both is let go meanwhile.
         self.mark_all(&steps, number)?;
         self.unmark_all(&entry.steps)?;
-        self.save_entry(&Queued { steps: steps.clone(), ..entry });
-        // A copy that keeps what was written here beside what is there is seen here at once.
+        self.save_entry(&Queued { steps: steps.clone(), ..entry.clone() });
         for step in steps {
             let Step::Create { at, node } = &step else { continue };
-            if self.node_if(node.node.id)?.is_none() && self.is_alive(at.0)? {
+            if self.node_if(node.node.id)?.is_some() {
+                if !made(&entry.steps, node.node.id) {
+                    self.tell_other_xattrs(node.node.id, node)?;
+                }
+            } else if self.is_alive(at.0)? {
+                // A copy that keeps what was written here beside what is there is seen here at once.
                 step.carried_out()
                     .1
                     .into_iter()
                     .try_for_each(|op| self.carry_out(op, &Default::default()))?;
             }
+        }
+        Ok(())
+    }
+
+    /// Gives what is made the attributes of `from` that one step does not bring, here and in entries of their own.
+    fn tell_other_xattrs(&mut self, from: NodeId, made: &Described) -> Result<()> {
+        let to = made.node.id;
+        let told: HashSet<&[u8]> = made.xattrs.iter().map(|(name, _)| &name[..]).collect();
+        for key in self.keys_below(&keys::xattr(from, &[]), usize::MAX)? {
+            let name = key[9..].to_vec();
+            if told.contains(&name[..]) {
+                continue;
+            }
+            let value = self.read(&key)?;
+            if self.node_if(to)?.is_some() {
+                self.write(keys::xattr(to, &name), value.clone());
+            }
+            self.append(vec![Step::Xattr { node: to, name, value }])?;
         }
         Ok(())
     }
@@ -103,8 +129,16 @@ impl<K: Kv> Txn<'_, K> {
         Ok(())
     }
 
-    /// Later contents of file `from` are those of file `to`, which has the last of them here at once.
+    /// Later contents of file `from` are those of file `to`, which entry `number` makes from it, and which has the last of them
+    /// here at once.
     pub(super) fn redirect_queued(&mut self, number: u64, from: NodeId, to: NodeId) -> Result<()> {
+        for step in self.queued(number)?.into_iter().flat_map(|entry| entry.steps) {
+            if let Step::Create { node, .. } = step
+                && node.node.id == to
+            {
+                self.tell_other_xattrs(from, &node)?;
+            }
+        }
         let mut newest = None;
         for Queued { number, mut steps, .. } in self.behind(number)? {
             let before = steps.clone();

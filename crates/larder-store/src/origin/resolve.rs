@@ -354,7 +354,7 @@ impl Mirror {
         }
     }
 
-    /// A node with its attributes, as far as one step brings them.
+    /// A node with its attributes, as far as one step brings them; [`Op::Restate`] tells the others.
     fn described(&self, node: Node) -> Result<Described> {
         let (mut xattrs, mut bytes) = (Vec::new(), 0);
         for name in self.kept.xattrs(node.id)? {

@@ -1,6 +1,7 @@
 //! A mirror shows what the server has, whatever changes there, and asks no more than it must.
 
 mod agreement;
+mod attributes;
 mod device;
 mod devices;
 mod histories;
