@@ -8,6 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::process::{self, signal};
+use support::remote::{MIB, World, errno, names};
 use support::server::Place;
 use support::{lacking, skip};
 
@@ -101,6 +102,40 @@ fn the_mount_of_a_killed_server_goes_with_it() {
     let again = place.start();
     assert_eq!(std::fs::read_to_string(place.mount().join("f")).expect("kept"), "x");
     drop(again);
+}
+
+/// Says whether the thread of this name waits in the kernel, whatever kills it.
+fn is_stuck(process: i32, name: &str) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).expect("it lives");
+    threads.flatten().any(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.contains(&format!("({name}) D"))
+    })
+}
+
+#[test]
+fn the_mount_goes_of_a_device_that_is_killed_while_the_kernel_holds_one_of_its_threads() {
+    let Some(world) = World::with(&["--paused-reads", "wait"]) else { return };
+    let body = world.noise(MIB);
+    world.put("f", &body);
+    let device = world.mount();
+    assert_eq!(names(&world.device.mount()), ["f"]);
+    // A read waits, and with it the kernel's page; then telling the kernel that the file is another waits for the page.
+    world.device.run(&["pause", "--all"], 30).ok();
+    let path = world.file("f");
+    let reader = std::thread::spawn(move || while errno(std::fs::read(&path)) == Some(libc::ETIMEDOUT) {});
+    let is_held = || {
+        world.put("f", &world.noise(MIB));
+        is_stuck(device.id(), "larder-notify")
+    };
+    assert!(support::soon(is_held), "nothing waits for the page: {}", world.device.log());
+    signal(device.id(), libc::SIGKILL);
+    let point = world.device.mount();
+    assert!(support::soon(|| !support::watchdog::is_mounted(&point) && reader.is_finished()), "it hangs");
+    drop(device);
+    let device = world.mount();
+    assert_eq!(names(&point), ["f"]);
+    world.end(device);
 }
 
 /// An ext4 in a file that its own disk, a small tmpfs, has no room for; dropping it takes both away.

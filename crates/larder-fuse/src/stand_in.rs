@@ -7,7 +7,9 @@
 //! the kernel does not keep, closing is passed on to the server for when it goes on, and everything else gets ETIMEDOUT.
 //! Such a request was not carried out.
 //!
-//! When the server dies, it takes the dead mount away.
+//! When the server dies, it takes the dead mount away. Its end of the socket may stay open then: the kernel lets a thread that
+//! invalidates a page wait, whatever kills it, for a read that this very server would have to answer, and as long as one
+//! thread is there the kernel keeps the connection. So the state of the process counts, and the connection is cut.
 //!
 //! Requests and replies, little endian on every machine that we build for (`include/uapi/linux/fuse.h`):
 //!
@@ -78,7 +80,7 @@ fn look_on(server: u32, minor: u32, mountpoint: &Path) -> rustix::io::Result<()>
     let mut buffer = vec![0; REQUEST_MAX_BYTES];
     let mut found = 0;
     loop {
-        if !hear(&mut usage)? {
+        if !hear(&mut usage)? || is_dead(server) {
             drop(device);
             clean_up(minor, mountpoint);
             return Ok(());
@@ -137,9 +139,18 @@ fn waiting(device: &OwnedFd) -> rustix::io::Result<bool> {
 
 /// Says whether the process got SIGSTOP; one that a debugger holds is left alone. Source: proc_pid_stat(5).
 fn is_stopped(process: u32) -> bool {
-    let stat = std::fs::read(format!("/proc/{process}/stat")).unwrap_or_default();
-    let name_end = stat.iter().rposition(|byte| *byte == b')');
-    name_end.is_some_and(|end| stat.get(end + 2) == Some(&b'T'))
+    state(process) == Some(b'T')
+}
+
+/// Says whether the process has ended but for threads that wait in the kernel.
+fn is_dead(process: u32) -> bool {
+    matches!(state(process), Some(b'Z' | b'X'))
+}
+
+fn state(process: u32) -> Option<u8> {
+    let stat = std::fs::read(format!("/proc/{process}/stat")).ok()?;
+    let name_end = stat.iter().rposition(|byte| *byte == b')')?;
+    stat.get(name_end + 2).copied()
 }
 
 fn take(device: &OwnedFd, buffer: &mut [u8]) -> rustix::io::Result<Option<usize>> {
@@ -207,12 +218,17 @@ fn pass_on(node: u64, handle: u64) {
     let _ = rustix::net::send(rustix::stdio::stdin(), &message, rustix::net::SendFlags::DONTWAIT);
 }
 
-/// Takes away the mount of a server that died.
+/// Cuts the connection of a server that died, and takes its mount away.
 fn clean_up(minor: u32, mountpoint: &Path) {
     let on_top = mountinfo::mounted_at(mountpoint).ok().flatten();
-    if on_top.is_some_and(|entry| entry.device == (0, minor)) {
-        let _ = attach::unmount(mountpoint, true);
+    if on_top.is_none_or(|entry| entry.device != (0, minor)) || attach::unmount_by_force(mountpoint).is_ok() {
+        return;
     }
+    // Only root may use force.
+    if let Some(switch) = attach::Switch::of(minor) {
+        switch.cut();
+    }
+    let _ = attach::unmount(mountpoint, true);
 }
 
 #[cfg(test)]
@@ -222,7 +238,7 @@ mod tests {
     #[test]
     fn this_process_does_not_stand_in() {
         assert!(stand_in().is_none());
-        assert!(!is_stopped(std::process::id()));
+        assert!(!is_stopped(std::process::id()) && !is_dead(std::process::id()));
     }
 
     #[test]
