@@ -4,7 +4,7 @@ use crate::walk::Walker;
 use crate::{Actor, Drive};
 use larder_core::{Error, Kind, Result};
 use larder_store::origin::{Mirror, Origin};
-use larder_store::{Durability, Op};
+use larder_store::{Change, Durability, Op};
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -109,22 +109,7 @@ impl Shared {
     /// Takes over what there is, and waits for more. Unless `is_ruled`, it asks for the rules first: a server that came back
     /// from a backup counts on from an older version, and may have others under the number that is known here.
     fn follow(&self, is_ruled: bool) -> Result<()> {
-        let commit = |ops: Vec<Op>| {
-            let committed = self.drive.commit(&self.actor, Vec::new(), ops, Durability::Process)?;
-            self.walker.hear(&committed.changes);
-            Ok(())
-        };
-        loop {
-            match self.mirror.follow(CHANGES, commit) {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(error) if error.kind() == Kind::Conflict => {
-                    tracing::info!("the server's changes do not reach back so far: comparing everything");
-                    self.mirror.compare(commit)?;
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        catch_up(&self.drive, &self.mirror, &self.actor, |changes| self.walker.hear(changes))?;
         let adopt = || self.drive.adopt_rules(|| self.origin.rules(None), self.mirror.known_here());
         if !is_ruled {
             adopt()?;
@@ -135,5 +120,28 @@ impl Shared {
             adopt()?;
         }
         Ok(())
+    }
+}
+
+/// Takes over what changed at the server, in the name of `actor`; `heard` is told of it.
+///
+/// # Errors
+/// Those of the server and of the drive: what was taken over before stays.
+pub fn catch_up(drive: &Drive, mirror: &Mirror, actor: &Actor, heard: impl Fn(&[Change])) -> Result<()> {
+    let commit = |ops: Vec<Op>| {
+        let committed = drive.commit(actor, Vec::new(), ops, Durability::Process)?;
+        heard(&committed.changes);
+        Ok(())
+    };
+    loop {
+        match mirror.follow(CHANGES, commit) {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(error) if error.kind() == Kind::Conflict => {
+                tracing::info!("the server's changes do not reach back so far: comparing everything");
+                mirror.compare(commit)?;
+            }
+            Err(error) => return Err(error),
+        }
     }
 }

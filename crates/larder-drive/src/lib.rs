@@ -37,7 +37,7 @@ pub use copy::CopyDepth;
 pub use drive::{Drive, Settings, Usage};
 pub use events::{Event, Subscription};
 pub use fetch::{Fetch, Here};
-pub use follow::Follower;
+pub use follow::{Follower, catch_up};
 pub use history::{VersionEntry, Which};
 pub use horizon::Hold;
 pub use kept::Kept;
@@ -46,7 +46,7 @@ pub use locks::{Lock, LockRequest, Locks, OWNER_MAX_BYTES as LOCK_OWNER_MAX_BYTE
 pub use mount::{Allocate, Handle, MakeKind, Mount, OpenFlags, RenameFlags, Seek};
 pub use pinning::Pinner;
 pub use placing::{Book, Place, Placed, Placements};
-pub use push::{Conflicts, Label, PushStatus, Pusher};
+pub use push::{After, Conflicts, Label, PushStatus, Pusher, Steps};
 pub use read::Reader;
 pub use tree::undisturbed;
 pub use upload::{Published, Sealed, Target, Upload};

@@ -15,8 +15,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 
 /// Entries that wait, each for something of its own.
-#[derive(Default)]
 pub(super) struct Held {
+    now: Instant,
     entries: BTreeMap<u64, Error>,
     /// How often those were refused that nothing shows a reason for.
     unresolved: BTreeMap<u64, u32>,
@@ -28,6 +28,12 @@ pub(super) struct Held {
 }
 
 impl Held {
+    /// Nothing is held.
+    pub(super) fn new(now: Instant) -> Self {
+        let (entries, unresolved) = (BTreeMap::new(), BTreeMap::new());
+        Self { now, entries, unresolved, pauses: 0, retry_at: None, retried: 0 }
+    }
+
     /// Holds an entry, for this reason.
     pub(super) fn hold(&mut self, entry: &Queued, why: Error) {
         self.entries.insert(entry.number, why);
@@ -36,7 +42,7 @@ impl Held {
 
     fn wait_from_now(&mut self) {
         let pause = PAUSE.saturating_mul(1 << self.pauses.min(16)).min(PAUSE_MAX);
-        self.retry_at.get_or_insert_with(|| Instant::now() + pause);
+        self.retry_at.get_or_insert(self.now + pause);
     }
 
     /// Counts that nothing shows why an entry is refused.
@@ -69,17 +75,18 @@ impl Held {
 
     /// How long it is until some of them are told again.
     pub(super) fn wait(&self) -> Duration {
-        self.retry_at.map_or(PAUSE_MAX, |at| at.saturating_duration_since(Instant::now()))
+        self.retry_at.map_or(PAUSE_MAX, |at| at.saturating_duration_since(self.now))
     }
 
     /// Some are told again at once.
     pub(super) fn hurry(&mut self) {
-        self.retry_at = self.retry_at.map(|_| Instant::now());
+        self.retry_at = self.retry_at.map(|_| self.now);
     }
 
     /// Lets some go where it is time, those first that were not told again for the longest time.
-    pub(super) fn let_go(&mut self) {
-        if self.retry_at.is_none_or(|at| at > Instant::now()) {
+    pub(super) fn let_go(&mut self, now: Instant) {
+        self.now = now;
+        if self.retry_at.is_none_or(|at| at > now) {
             return;
         }
         let behind = self.entries.range(self.retried + 1..).map(|(number, _)| *number);
@@ -98,7 +105,7 @@ impl Held {
 
     /// Nothing is queued any more.
     pub(super) fn end(&mut self) {
-        *self = Self::default();
+        *self = Self::new(self.now);
     }
 
     /// Those of `entries` that need not wait, and adds the others to `waiting`.
@@ -125,15 +132,16 @@ mod tests {
 
     #[test]
     fn each_that_waits_is_told_again_in_its_turn() {
-        let mut held = Held::default();
+        let now = Instant::now();
+        let mut held = Held::new(now);
         let count = 3 * RETRIED_MAX as u64;
         (0..count).for_each(|number| held.hold(&entry(number), Error::unavailable("locked")));
         let mut told = BTreeMap::new();
         for _ in 0..3 {
-            held.let_go();
+            held.let_go(now);
             assert_eq!(held.len() as u64, count, "not before its time");
             held.hurry();
-            held.let_go();
+            held.let_go(now);
             let gone: Vec<u64> = (0..count).filter(|number| !held.entries.contains_key(number)).collect();
             assert_eq!(gone.len(), RETRIED_MAX);
             for number in gone {

@@ -4,26 +4,23 @@
 mod bodies;
 mod held;
 mod telling;
+mod turn;
 
 use crate::{Actor, Drive};
-use bodies::Bodies;
-use held::Held;
 use larder_core::{Error, Result, Timestamp};
 use larder_store::catalog::QueueState;
 use larder_store::origin::{Mirror, Origin, Policy};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::Duration;
-use telling::{Next, Refusals, Telling};
+use std::time::{Duration, Instant};
+use telling::Telling;
+use turn::Turn;
+pub use turn::{After, Steps};
 
 /// A change waits so long for others that say it in fewer words.
 const GATHER: Duration = Duration::from_millis(100);
-/// The first pause after a failure; each further one is twice as long.
-const PAUSE: Duration = Duration::from_millis(250);
-/// The longest pause.
-const PAUSE_MAX: Duration = Duration::from_secs(15);
 
 /// Writes what tells a copy from the server's file, at a time: "conflict from laptop, 2026-11-21".
 pub type Label = Box<dyn Fn(Timestamp) -> String + Send + Sync>;
@@ -84,8 +81,7 @@ impl Pusher {
         conflicts: Conflicts,
     ) -> Result<Self> {
         let (state, rung) = (Mutex::new(State { rung: true, ..State::default() }), Condvar::new());
-        let bodies = Bodies::new(drive, origin);
-        let telling = Telling { bodies, mirror, actor, conflicts, resolved: AtomicU64::new(0) };
+        let telling = Telling::new(drive, mirror, origin, actor, conflicts);
         let shared = Arc::new(Shared { telling, state, rung });
         let ringing = Arc::downgrade(&shared);
         shared.telling.mirror.ring(Box::new(move || {
@@ -116,7 +112,7 @@ impl Pusher {
     /// # Errors
     /// Those of the index.
     pub fn wait(&self, limit: Duration) -> Result<bool> {
-        let deadline = std::time::Instant::now() + limit;
+        let deadline = Instant::now() + limit;
         loop {
             // Before the look: what is told behind it rings.
             let mut state = self.shared.state.lock();
@@ -155,39 +151,35 @@ impl Drop for Pusher {
 
 impl Shared {
     fn run(&self) {
-        let (mut pause, mut refusals, mut held) = (PAUSE, Refusals::default(), Held::default());
+        let mut turn = Turn::new(Instant::now());
         while !self.is_over() {
-            held.let_go();
-            match self.telling.step(&mut refusals, &mut held) {
-                Ok(Next::More) => {
-                    pause = PAUSE;
-                    if held.is_empty() {
+            match turn.step(&self.telling, Instant::now()) {
+                After::Told => {
+                    if turn.held.is_empty() {
                         self.state.lock().status.trouble = None;
                     }
                     self.rung.notify_all();
                 }
-                Ok(Next::Around) => {}
-                Ok(Next::Idle) => {
+                After::Around => {}
+                After::Idle => {
                     self.state.lock().status.trouble = None;
-                    held.end();
                     self.await_work();
                 }
-                Ok(Next::Paused) => {
+                After::Paused => {
                     self.note(&bodies::paused());
                     self.await_work();
                 }
-                Ok(Next::Held) => {
-                    if let Some(why) = held.why() {
+                After::Held(wait) => {
+                    if let Some(why) = turn.held.why() {
                         self.note(why);
                     }
-                    if self.await_change(held.wait()) {
-                        held.hurry();
+                    if self.await_change(wait) {
+                        turn.held.hurry();
                     }
                 }
-                Err(error) => {
+                After::Failed(error, pause) => {
                     self.note(&error);
                     self.rest(pause);
-                    pause = (pause * 2).min(PAUSE_MAX);
                 }
             }
         }

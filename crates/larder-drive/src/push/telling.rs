@@ -6,7 +6,7 @@ use super::held::Held;
 use crate::{Actor, Drive};
 use larder_core::{Error, Kind, Result};
 use larder_store::catalog::{Queued, Step, Waiting};
-use larder_store::origin::{Mirror, PUSHED_MAX, Refused, Resolving};
+use larder_store::origin::{Mirror, Origin, PUSHED_MAX, Refused, Resolving};
 use larder_store::{Durability, Op};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,6 +52,17 @@ pub(super) struct Telling {
 }
 
 impl Telling {
+    pub(super) fn new(
+        drive: Arc<Drive>,
+        mirror: Arc<Mirror>,
+        origin: Arc<dyn Origin>,
+        actor: Actor,
+        conflicts: Conflicts,
+    ) -> Self {
+        let bodies = Bodies::new(drive, origin);
+        Self { bodies, mirror, actor, conflicts, resolved: AtomicU64::new(0) }
+    }
+
     fn drive(&self) -> &Drive {
         &self.bodies.drive
     }
