@@ -312,11 +312,12 @@ fn reads_of_what_is_paused_wait_where_told_so() {
 #[test]
 fn fetch_goes_on_by_itself_over_ten_deaths_of_the_server() {
     let Some(mut world) = World::new() else { return };
-    let big = world.noise(256 * MIB);
+    let bytes = support::number("LARDER_DEATHS_MIB", 256) * MIB;
+    let big = world.noise(bytes);
     world.put("big", &big);
     let device = world.mount();
     for death in 1..=10 {
-        world.proxy.hold_at(Some(death * 24 * MIB));
+        world.proxy.hold_at(Some(death * bytes / 11));
         if death == 1 {
             tell(&world, &["fetch"], "big");
         }

@@ -5,6 +5,7 @@
 mod support;
 mod pushing {
     pub mod conflicts;
+    pub mod names;
     pub mod restored;
     pub mod world;
 }
@@ -15,7 +16,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use support::soon;
+use std::time::Duration;
+use support::{soon, within};
 
 /// Every path below `top`, with what is there.
 fn tree(top: &Path) -> BTreeMap<PathBuf, String> {
@@ -165,6 +167,28 @@ fn a_push_finishes_by_itself_whoever_dies_meanwhile() {
     }
     let sent = world.server().client().ok("PROPFIND", "/dav/home/", &[("Depth", "1")], b"").body;
     assert!(!String::from_utf8_lossy(&sent).contains("conflict"), "nobody else wrote");
+    world.end(vec![device]);
+}
+
+#[test]
+fn push_goes_on_by_itself_over_ten_deaths_of_the_server() {
+    let Some(mut world) = World::new() else { return };
+    let device = world.device();
+    let bytes = support::number("LARDER_DEATHS_MIB", 256) as usize * MIB;
+    let big = world.noise(bytes);
+    world.cut();
+    device.write("big", &big);
+    let before = world.proxy.sent();
+    world.mend();
+    for death in 1..=10 {
+        let sent = || world.proxy.sent() - before;
+        let is_under_way = within(Duration::from_secs(60), || sent() >= death * bytes as u64 / 11);
+        assert!(is_under_way, "{} bytes sent before death {death}: {}", sent(), device.not_sent());
+        assert_eq!(device.waiting(), 1, "not in the middle of it: death {death}");
+        world.server_dies();
+    }
+    device.push();
+    assert!(world.get("big") == big);
     world.end(vec![device]);
 }
 
