@@ -2,9 +2,10 @@
 
 use crate::metrics::Metrics;
 use crate::payers::{Payer, Payers};
-use crate::stream::Stream;
+use crate::stream::{Seat, Stream};
 use crate::tls::Tls;
 use crate::web::Web;
+use http::StatusCode;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -62,13 +63,11 @@ impl Listening {
                 metrics.refused.fetch_add(1, Ordering::Relaxed);
                 return;
             };
-            let (web, payers, metrics) = (web.clone(), payers.clone(), metrics.clone());
-            let connection = Connection { peer, web, payers, metrics, stop: told.clone() };
+            let seat = Arc::new(Seat::new(place, metrics.clone()));
+            let (web, payers, stop) = (web.clone(), payers.clone(), told.clone());
+            let connection = Connection { peer, web, payers, seat, stop };
             let tls = tls.as_ref().map(|tls| tls.acceptor());
-            connections.spawn(async move {
-                let _place = place;
-                connection.accept(socket, tls).await;
-            });
+            connections.spawn(connection.accept(socket, tls));
         };
         loop {
             let accepted = tokio::select! {
@@ -107,7 +106,7 @@ struct Connection {
     peer: SocketAddr,
     web: Web,
     payers: Arc<Payers>,
-    metrics: Arc<Metrics>,
+    seat: Arc<Seat>,
     stop: watch::Receiver<bool>,
 }
 
@@ -116,8 +115,6 @@ impl Connection {
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY");
         }
-        self.metrics.connections.fetch_add(1, Ordering::Relaxed);
-        let metrics = self.metrics.clone();
         match tls {
             None => self.serve(socket).await,
             Some(acceptor) => match tokio::time::timeout(HANDSHAKE, acceptor.accept(socket)).await {
@@ -126,18 +123,23 @@ impl Connection {
                 Err(_) => tracing::debug!(peer = %self.peer, "TLS handshake took too long"),
             },
         }
-        metrics.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
-    async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self, socket: S) {
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, socket: S) {
         let payer = Arc::new(Payer::new(&self.payers));
-        let stream = Stream::new(socket, payer.clone(), self.metrics.clone(), true);
+        let stream = Stream::new(socket, payer.clone(), self.seat.clone());
         let address = self.peer.ip();
         let asked = Notify::new();
         let service = service_fn(|request| {
             asked.notify_one();
-            let (web, payer) = (self.web.clone(), payer.clone());
-            async move { Ok::<_, Infallible>(web.answer(request, address, &payer).await) }
+            let (web, payer, seat) = (self.web.clone(), payer.clone(), self.seat.clone());
+            async move {
+                let response = web.answer(request, address, &payer).await;
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    seat.upgrade();
+                }
+                Ok::<_, Infallible>(response)
+            }
         });
         let mut builder = http1::Builder::new();
         builder
@@ -146,7 +148,8 @@ impl Connection {
             .max_header_size(HEADER_MAX_BYTES)
             .max_headers(HEADERS_MAX)
             .half_close(true);
-        let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let mut connection = std::pin::pin!(connection);
         let mut told = self.stop;
         let stopped = async move { drop(told.wait_for(|stop| *stop).await) };
         let ended = tokio::select! {

@@ -12,10 +12,11 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
 /// How long a peer may take no bytes, or in the middle of a message send too few, before it is given up.
@@ -33,6 +34,33 @@ const LINGER_MAX_BYTES: usize = 4 << 20;
 /// pieces only when it sees its end.
 const POISON: &[u8] = b"\0\r\n\r\n";
 
+/// A connection's place among all, until its socket is closed.
+pub struct Seat {
+    metrics: Arc<Metrics>,
+    /// It carries something else than HTTP now.
+    upgraded: AtomicBool,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Seat {
+    /// Counts a connection that took `place`.
+    pub fn new(place: OwnedSemaphorePermit, metrics: Arc<Metrics>) -> Self {
+        metrics.connections.fetch_add(1, Ordering::Relaxed);
+        Self { metrics, upgraded: AtomicBool::new(false), _place: place }
+    }
+
+    /// Says that HTTP ends here: what comes next is no message of it.
+    pub fn upgrade(&self) {
+        self.upgraded.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A guarded connection.
 pub struct Stream<S> {
     inner: S,
@@ -41,8 +69,8 @@ pub struct Stream<S> {
     payer_seen: usize,
     up: Share,
     down: Share,
-    metrics: Arc<Metrics>,
     framing: Option<Framing>,
+    seat: Arc<Seat>,
     /// What is left of [`POISON`], once the peer's bytes count no more.
     poison: Option<&'static [u8]>,
     read_stall: Stall,
@@ -54,8 +82,8 @@ pub struct Stream<S> {
 }
 
 impl<S> Stream<S> {
-    /// Guards `inner`; `framed` says that it carries HTTP/1.
-    pub fn new(inner: S, payer: Arc<Payer>, metrics: Arc<Metrics>, framed: bool) -> Self {
+    /// Guards `inner`, which carries HTTP/1 until `seat` says that it was upgraded.
+    pub fn new(inner: S, payer: Arc<Payer>, seat: Arc<Seat>) -> Self {
         let mut payer_seen = 0;
         let tiers = payer.changed(&mut payer_seen).expect("what was not looked at yet is new");
         Self {
@@ -64,8 +92,8 @@ impl<S> Stream<S> {
             payer_seen,
             up: Share::new(tiers.up.clone()),
             down: Share::new(tiers.down.clone()),
-            metrics,
-            framing: framed.then(Framing::default),
+            framing: Some(Framing::default()),
+            seat,
             poison: None,
             read_stall: Stall::new(),
             write_stall: Stall::new(),
@@ -121,6 +149,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
             give(poison, buffer);
             return Poll::Ready(Ok(()));
         }
+        if this.seat.upgraded.load(Ordering::Acquire) {
+            this.framing = None;
+        }
         let inside_body = this.framing.as_ref().is_some_and(Framing::inside_body);
         // Bodies are paid for before they are read, heads after: who waits for a request need not queue.
         let wanted = if inside_body { buffer.remaining() } else { 0 };
@@ -156,7 +187,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
             this.progress_bytes = 0;
         }
         this.up.moved(got);
-        this.metrics.received_bytes.fetch_add(got as u64, Ordering::Relaxed);
+        this.seat.metrics.received_bytes.fetch_add(got as u64, Ordering::Relaxed);
         if let Some(framing) = &mut this.framing
             && let Err(fine) = framing.feed(&buffer.filled()[before..])
         {
@@ -185,7 +216,7 @@ impl<S: AsyncWrite + Unpin> Stream<S> {
             Poll::Ready(Ok(bytes)) => {
                 self.write_stall.end();
                 self.down.moved(bytes);
-                self.metrics.sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+                self.seat.metrics.sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
                 Poll::Ready(Ok(bytes))
             }
             failed => failed,

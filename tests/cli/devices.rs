@@ -2,8 +2,9 @@
 
 use crate::support::http::{self, Client};
 use crate::support::server::{PASSWORD, Place, Server};
-use serde_json::Value;
-use std::io::{BufRead, Read, Write};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 /// A server gives requests under way ten seconds; streams of news must not use them up.
@@ -125,6 +126,74 @@ fn news_come_while_the_server_runs_and_end_with_it() {
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).expect("an end in order");
     assert!(rest.ends_with(b"0\r\n\r\n"), "{}", String::from_utf8_lossy(&rest));
+}
+
+/// Asks for a WebSocket of news; the connection behind the head of the answer, and its first line.
+fn socket(server: &Server, client: &Client, cursor: &str, fields: &str) -> (BufReader<TcpStream>, String) {
+    let mut stream = http::connect(server.address()).expect("a connection");
+    let (host, authorization) = (server.address(), client.authorization());
+    let upgrade = "Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket";
+    let head = format!(
+        "GET {HOME}/news?after={cursor} HTTP/1.1\r\nHost: {host}\r\nAuthorization: {authorization}\r\n{upgrade}\r\n{fields}\r\n"
+    );
+    stream.get_mut().write_all(head.as_bytes()).expect("sent");
+    let (mut answer, mut line) = (String::new(), String::new());
+    while line != "\r\n" {
+        line.clear();
+        assert!(stream.read_line(&mut line).expect("a head") > 0, "the connection ended");
+        answer.push_str(&line);
+    }
+    (stream, answer)
+}
+
+/// The next frame of a server: its first byte and what it carries. Source: RFC 6455 § 5.2.
+fn frame(stream: &mut BufReader<TcpStream>) -> (u8, Vec<u8>) {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).expect("a frame");
+    assert!(head[1] < 126, "short, and a server does not mask: {head:?}");
+    let mut body = vec![0; head[1].into()];
+    stream.read_exact(&mut body).expect("all of it");
+    (head[0], body)
+}
+
+#[test]
+fn news_come_over_a_websocket_until_the_server_ends() {
+    const KEY: &str = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    const PING: (u8, Vec<u8>) = (0x89, Vec::new());
+    let place = Place::new();
+    let server = place.start();
+    let (_, mut client) = device(&server, "admin", PASSWORD);
+    let cursor = json(&mut client, HOME)["cursor"].as_str().expect("a cursor").to_owned();
+    let open = |fields| socket(&server, &client, &cursor, fields);
+    for (fields, status) in [
+        ("", "426 "),
+        ("Sec-WebSocket-Version: 8\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", "426 "),
+        ("Sec-WebSocket-Version: 13\r\n", "400 "),
+        ("Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: c2hvcnQ=\r\n", "400 "),
+    ] {
+        let (_, answer) = open(fields);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{fields}: {answer}");
+    }
+    let (mut stream, answer) = open(KEY);
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    assert!(answer.to_lowercase().contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{answer}");
+    assert_eq!(frame(&mut stream), PING);
+    server.client().ok("PUT", "/dav/home/x", &[], b"x");
+    let (kind, told) = frame(&mut stream);
+    let told: Value = serde_json::from_slice(&told).expect("JSON");
+    let changes = json(&mut client, &format!("{HOME}/changes?after={cursor}"));
+    assert_eq!((kind, &changes["changes"][0]["name"]["name"]), (0x81, &"x".into()));
+    assert_eq!(told, json!({ "news": changes["cursor"] }));
+    // A text of one byte, masked with zeros: nothing is to be said here.
+    stream.get_mut().write_all(&[0x81, 0x81, 0, 0, 0, 0, b'x']).expect("sent");
+    assert_eq!(frame(&mut stream), (0x88, 1003u16.to_be_bytes().to_vec()));
+
+    let (mut stream, _) = socket(&server, &client, changes["cursor"].as_str().expect("text"), KEY);
+    assert_eq!(frame(&mut stream), PING);
+    let told = Instant::now();
+    assert!(server.stop().success());
+    assert!(told.elapsed() < END_WITHIN, "a WebSocket holds the server up");
+    assert_eq!(frame(&mut stream), (0x88, 1001u16.to_be_bytes().to_vec()));
 }
 
 #[test]

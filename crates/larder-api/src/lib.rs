@@ -152,7 +152,7 @@ impl Api {
             Route::Chunks(id) => chunks::many(service, id, head, body).await,
             Route::Chunk(id, chunk) => chunks::one(service, id, chunk, head).await,
             Route::Changes => changes::changes(service, &query).await,
-            Route::News => news::stream(service, caller, &query).await,
+            Route::News => news::open(service, caller, &query, head).await,
             Route::Missing => received::missing(service, head, body).await,
             Route::Bodies => received::store(service, head, body).await,
             Route::Commits => commits::carry_out(service, caller, head, body).await,

@@ -4,7 +4,7 @@ use larder_core::{ChunkId, Kind, Name, NodeId, Result};
 use larder_store::catalog::Cursor;
 use larder_store::origin::{Cancel, Connection, Credentials, Heard, HttpOrigin, Origin};
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 const JSON: &str = "application/json";
@@ -25,15 +25,21 @@ fn answered<T>(
     std::thread::scope(|scope| {
         scope.spawn(move || {
             let (mut peer, _) = listener.accept().expect("a call");
-            let (mut request, mut more) = (Vec::new(), [0; 4096]);
-            while !request.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
-                let read = peer.read(&mut more).expect("a request");
-                request.extend_from_slice(&more[..read]);
-            }
+            request(&mut peer);
             peer.write_all(format!("{head}{chunks}0\r\n\r\n").as_bytes()).expect("an answer");
         });
         call(&HttpOrigin::new(connection, "home"))
     })
+}
+
+/// Reads the head of a request; its text, in lower case.
+fn request(peer: &mut TcpStream) -> String {
+    let (mut request, mut more) = (Vec::new(), [0; 4096]);
+    while !request.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
+        let read = peer.read(&mut more).expect("a request");
+        request.extend_from_slice(&more[..read]);
+    }
+    String::from_utf8_lossy(&request).to_lowercase()
 }
 
 fn look(origin: &HttpOrigin) -> Result<bool> {
@@ -101,17 +107,62 @@ fn news_in_two_pieces_are_heard() {
     let wait = |origin: &HttpOrigin| origin.wait(&Cursor(Vec::new()), 0, Duration::from_secs(60));
     let (changes, rules) = (Heard { changes: true, rules: false }, Heard { changes: false, rules: true });
     for (pieces, heard) in [
-        (&["data: x"][..], changes),
-        (&[": beat\n\n", "event: news\nda", "ta: x"], changes),
-        (&["d", "a", "t", "a", ":"], changes),
-        (&["event: rules\ndata: 7"], rules),
-        (&[": beat\n\nevent: rul", "es\nd", "ata: 7"], rules),
+        (&["data: x\n\n"][..], changes),
+        (&[": beat\n\n", "event: news\nda", "ta: x\n", "\n"], changes),
+        (&["d", "a", "t", "a", ":", "\r", "\n", "\r\n"], changes),
+        (&["event: rules\ndata: 7\n\n"], rules),
+        (&[": beat\n\nevent: rul", "es\nd", "ata: 7\n\n"], rules),
     ] {
         let told = answered("200 OK", "text/event-stream", pieces, wait);
         assert_eq!(told.expect("news"), heard, "{pieces:?}");
     }
-    let error = answered("200 OK", "text/event-stream", &[": da", "t", "a"], wait).expect_err("no news");
-    assert_eq!(error.kind(), Kind::Unavailable);
+    for pieces in [&[": da", "t", "a"][..], &["data: x\n"]] {
+        let error = answered("200 OK", "text/event-stream", pieces, wait).expect_err("no news");
+        assert_eq!(error.kind(), Kind::Unavailable);
+    }
+    let endless = "data: x".repeat(2000);
+    let error = answered("200 OK", "text/event-stream", &[&endless], wait).expect_err("no end");
+    assert_eq!(error.kind(), Kind::Corrupt);
+}
+
+#[test]
+fn one_stream_tells_all_news() {
+    let wait = |origin: &HttpOrigin| {
+        let wait = |rules| origin.wait(&Cursor(Vec::new()), rules, Duration::from_secs(60));
+        Ok([wait(3)?, wait(3)?, wait(3)?, wait(7)?])
+    };
+    let events = ["data: a\n\ndata: b\n\nevent: ru", "les\ndata: 7\n\ndata: c\n\n"];
+    let heard = answered("200 OK", "text/event-stream", &events, wait).expect("news, over one connection");
+    assert_eq!(heard.map(|heard| heard.rules), [false, false, true, false]);
+}
+
+#[test]
+fn news_come_as_events_where_a_websocket_is_refused() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let server = format!("http://{}", listener.local_addr().expect("bound"));
+    let connection = Connection::new(&server, &Credentials::Token("t"), Vec::new()).expect("a connection");
+    let events = "Content-Type: text/event-stream\r\nContent-Length: 9\r\n\r\ndata: x\n\n";
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let accept = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n";
+            for (asks, answer) in [
+                (true, "400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_owned()),
+                (false, format!("200 OK\r\nConnection: close\r\n{events}")),
+                (true, format!("101 Switching Protocols\r\n{accept}")),
+            ] {
+                let (mut peer, _) = listener.accept().expect("a call");
+                let asked = request(&mut peer);
+                assert_eq!(asked.contains("upgrade: websocket"), asks, "{asked}");
+                peer.write_all(format!("HTTP/1.1 {answer}").as_bytes()).expect("an answer");
+            }
+        });
+        let origin = HttpOrigin::new(connection, "home");
+        let wait = || origin.wait(&Cursor(Vec::new()), 0, Duration::from_secs(60));
+        assert!(wait().expect("news").changes);
+        assert!(wait().is_err(), "the stream ended");
+        let error = wait().expect_err("the key is of another one");
+        assert_eq!(error.kind(), Kind::Corrupt);
+    });
 }
 
 #[test]

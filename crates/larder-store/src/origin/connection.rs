@@ -7,7 +7,7 @@ use super::pacing::{Flow, Free, Incoming as Paid, Link, Outgoing, Pace};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderName, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
@@ -26,7 +26,7 @@ use tokio::sync::watch;
 /// Connecting takes no longer.
 const CONNECT: Duration = Duration::from_secs(10);
 /// A server begins to answer, and goes on, within this time.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// An answer comes no slower than this once that time is over: one that drips would hold whoever waits for ever.
 const SLOWEST_BYTES_S: u64 = 256;
 /// The longest answer in JSON.
@@ -59,6 +59,12 @@ pub(super) struct Purpose<'a> {
     pub(super) waits: bool,
     /// It is answered by little, for long.
     pub(super) lasts: bool,
+}
+
+/// An answer of which the head came.
+pub(super) struct Begun {
+    pub(super) answer: http::Response<Incoming>,
+    paid: Paid,
 }
 
 /// An answer whose body is read piece by piece.
@@ -186,11 +192,23 @@ impl Connection {
     /// Sends a request whose body is of media type `kind`, as the answer's is; what the server refuses is an error.
     pub(super) async fn send(
         &self,
-        (method, path): (Method, &str),
+        asked: (Method, &str),
         kind: &str,
         body: Vec<u8>,
         purpose: Purpose<'_>,
     ) -> Result<Answer> {
+        let begun = self.ask(asked, &[(header::CONTENT_TYPE, kind)], body, purpose).await?;
+        self.meant(begun, kind, purpose).await
+    }
+
+    /// Sends a request with these fields; its answer, whatever it is.
+    pub(super) async fn ask(
+        &self,
+        (method, path): (Method, &str),
+        fields: &[(HeaderName, &str)],
+        body: Vec<u8>,
+        purpose: Purpose<'_>,
+    ) -> Result<Begun> {
         if let Some(refusal) = self.link.borrow().refusal(purpose.waits) {
             return Err(refusal);
         }
@@ -198,10 +216,10 @@ impl Connection {
         let request = Request::builder()
             .method(method)
             .uri(format!("{}/api/v1/{path}", self.server))
-            .header(header::AUTHORIZATION, &self.authorization)
-            .header(header::CONTENT_TYPE, kind)
-            .body(body)
-            .map_err(|e| Error::invalid(format!("address {}", self.server)).because(e))?;
+            .header(header::AUTHORIZATION, &self.authorization);
+        let request = fields.iter().fold(request, |request, (name, value)| request.header(name, *value));
+        let request =
+            request.body(body).map_err(|e| Error::invalid(format!("address {}", self.server)).because(e))?;
         let (mut answer, mut seen) = (std::pin::pin!(self.client.request(request)), 0);
         let answer = loop {
             match tokio::time::timeout(CONNECT + PATIENCE, &mut answer).await {
@@ -210,9 +228,14 @@ impl Connection {
                 Err(_) => return Err(self.silent()),
             }
         };
-        let (status, is_meant) = (answer.status(), is_of(&answer, kind));
         let meter = self.pace.stream(Flow::Down(purpose.of));
-        let paid = Paid { meter, urgency: purpose.urgency.cloned() };
+        Ok(Begun { answer, paid: Paid { meter, urgency: purpose.urgency.cloned() } })
+    }
+
+    /// The answer, if it is one of media type `kind`; what the server refuses is an error.
+    pub(super) async fn meant(&self, begun: Begun, kind: &str, purpose: Purpose<'_>) -> Result<Answer> {
+        let Begun { answer, paid } = begun;
+        let (status, is_meant) = (answer.status(), is_of(&answer, kind));
         match status.is_success() {
             true if is_meant => {
                 let left = (!purpose.lasts).then_some(PATIENCE);
@@ -278,7 +301,7 @@ impl Connection {
         Error::unavailable(format!("something that is not Larder answers at {}: {status}", self.server))
     }
 
-    fn silent(&self) -> Error {
+    pub(super) fn silent(&self) -> Error {
         Error::unavailable(format!("{} does not answer", self.server))
     }
 

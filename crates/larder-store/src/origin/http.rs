@@ -1,6 +1,7 @@
 //! A project at a server, over HTTP. Source: crates/larder-api/PROTOCOL.md.
 
 use super::connection::{Answer, Connection, Purpose};
+use super::ears::Ears;
 use super::{Cancel, Feed, Heard, Link, News, Origin, Page, Project, Pushed, Role, Ruled};
 use crate::catalog::{Cursor, Entry};
 use crate::wire::{self, Described, WireChange, WireChanges, WireEntry, WireNode, WirePage};
@@ -9,8 +10,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{Bytes, BytesMut};
 use http::Method;
 use larder_core::{ChunkId, Error, Name, NodeId, Result, chunker, manifest};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The longest page of a manifest.
@@ -18,10 +21,6 @@ const PAGE_MAX_BYTES: usize = manifest::PAGE_EXTENTS * manifest::EXTENT_BYTES;
 /// The longest chunk or page.
 const BODY_MAX_BYTES: usize =
     if chunker::MAX_BYTES > PAGE_MAX_BYTES { chunker::MAX_BYTES } else { PAGE_MAX_BYTES };
-/// How the line that carries news begins.
-const DATA: &[u8] = b"data:";
-/// What the line before it says where the news is of rules.
-const OF_RULES: &[u8] = b"event: rules";
 /// The length that stands for a chunk that is not there.
 const ABSENT: u32 = u32::MAX;
 
@@ -29,12 +28,17 @@ const ABSENT: u32 = u32::MAX;
 pub struct HttpOrigin {
     connection: Connection,
     project: String,
+    /// What the last wait listened to.
+    ears: Mutex<Option<Ears>>,
+    /// There are no WebSockets on the way to the server.
+    plain: AtomicBool,
 }
 
 impl HttpOrigin {
     /// Will ask over `connection` for `project`.
     pub fn new(connection: Connection, project: &str) -> Self {
-        Self { connection, project: project.to_owned() }
+        let (ears, plain) = Default::default();
+        Self { connection, project: project.to_owned(), ears, plain }
     }
 
     /// Uses the way to the server so from now on; calls under way that it does not allow are cut.
@@ -169,28 +173,29 @@ impl Origin for HttpOrigin {
     }
 
     fn wait(&self, after: &Cursor, rules: u64, limit: Duration) -> Result<Heard> {
-        let after = URL_SAFE_NO_PAD.encode(&after.0);
-        let path = self.path(&format!("/news?after={after}&rules={rules}"));
-        self.connection.block_on(async {
-            let (asked, purpose) =
-                ((Method::GET, path.as_str()), Purpose { lasts: true, ..Purpose::default() });
-            let mut answer = self.connection.send(asked, "text/event-stream", Vec::new(), purpose).await?;
-            let heard = async {
-                let mut seen = Vec::new();
-                while let Some(piece) = self.connection.piece(&mut answer).await? {
-                    seen.extend_from_slice(&piece);
-                    // Anything but a heartbeat, which is a comment, says that there is news.
-                    if holds(&seen, DATA) {
-                        let rules = holds(&seen, OF_RULES);
-                        return Ok(Heard { changes: !rules, rules });
-                    }
-                    // The next piece may end what this one began.
-                    seen.drain(..seen.len().saturating_sub(OF_RULES.len() + DATA.len()));
+        let open = self.ears.lock().take().filter(|ears| ears.serves(rules));
+        let listen = async {
+            let mut ears = match open {
+                Some(ears) => ears,
+                None => {
+                    let after = URL_SAFE_NO_PAD.encode(&after.0);
+                    let path = self.path(&format!("/news?after={after}&rules={rules}"));
+                    Ears::open(&self.connection, &path, rules, self.plain.load(Ordering::Relaxed)).await?
                 }
-                Err(self.connection.unreachable("the stream of news ended"))
             };
-            tokio::time::timeout(limit, heard).await.unwrap_or(Ok(Heard::default()))
-        })
+            match tokio::time::timeout(limit, ears.hear(&self.connection)).await {
+                Err(_) => Ok(Heard::default()),
+                Ok(Ok(heard)) => {
+                    *self.ears.lock() = Some(ears);
+                    Ok(heard)
+                }
+                Ok(Err(error)) => {
+                    self.plain.fetch_or(ears.is_deaf(), Ordering::Relaxed);
+                    Err(error)
+                }
+            }
+        };
+        self.connection.block_on(listen)
     }
 
     fn rules(&self, device: Option<&str>) -> Result<Ruled> {
@@ -205,10 +210,6 @@ impl Origin for HttpOrigin {
 
 fn rules_path(device: Option<&str>) -> String {
     format!("devices/{}/rules", device.unwrap_or("current"))
-}
-
-fn holds(bytes: &[u8], wanted: &[u8]) -> bool {
-    bytes.windows(wanted.len()).any(|window| window == wanted)
 }
 
 /// An answer that is read piece by piece.

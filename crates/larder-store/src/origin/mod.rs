@@ -7,6 +7,7 @@ mod beside;
 mod cancel;
 mod conflict;
 mod connection;
+mod ears;
 mod facts;
 mod http;
 mod known;
