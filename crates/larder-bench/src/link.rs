@@ -1,9 +1,10 @@
 //! A slow line: forwards connections to a port with a delay and a rate, in each direction. It stands for a network that the kernel
-//! here cannot play (no netem); bytes are not lost on it.
+//! here cannot play (no netem). Loss is the kernel's: it drops packets between a device and the line.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -14,10 +15,53 @@ const PIECE_BYTES: usize = 16 << 10;
 /// Bytes under way on one connection: more than a line of a Gbit/s holds in 40 ms.
 const WINDOW_BYTES: usize = 8 << 20;
 
+/// Of 1000 packets of the loopback, which carry up to 64 KiB, so many are dropped: as likely as that one of their 45 on an
+/// Ethernet is where one in 1000 of those is lost.
+const LOST: u32 = 44;
+
 /// A line to a port.
 pub struct Link {
     /// Where it begins.
     pub port: u16,
+}
+
+/// Packets to and from a port are dropped until it is dropped.
+pub struct Loss {
+    table: String,
+}
+
+impl Loss {
+    /// Begins.
+    ///
+    /// # Errors
+    /// nft(8) is not there, or refuses.
+    pub fn start(port: u16) -> io::Result<Loss> {
+        let table = format!("larder_bench_{port}");
+        let chain = "type filter hook input priority filter";
+        let rules = ["sport", "dport"]
+            .map(|end| format!("iif lo tcp {end} {port} numgen random mod 1000 < {LOST} drop"))
+            .join("\n")
+            + "\n";
+        nft(&format!("table inet {table} {{ chain loss {{ {chain}\n{rules}}}\n}}\n"))?;
+        Ok(Loss { table })
+    }
+}
+
+impl Drop for Loss {
+    fn drop(&mut self) {
+        // It was made; who cannot remove it has lost the right to.
+        let _ = nft(&format!("delete table inet {}", self.table));
+    }
+}
+
+fn nft(script: &str) -> io::Result<()> {
+    let mut command = Command::new("nft");
+    let mut child = command.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(script.as_bytes()))?;
+    match child.wait()?.success() {
+        true => Ok(()),
+        false => Err(io::Error::other("nft refused")),
+    }
 }
 
 /// One direction of all connections.

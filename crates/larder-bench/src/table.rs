@@ -105,7 +105,7 @@ pub const ROWS: &[Row] = &[
     ),
     row(
         "line_read",
-        "read 64 MiB over 100 Mbit/s, 40 ms away: part of the line",
+        "read 64 MiB over 100 Mbit/s, 40 ms away, 0.1 % lost: part of the line",
         "ratio",
         &[Goal::AtLeast(0.9)],
     ),

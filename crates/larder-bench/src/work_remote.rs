@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::contender::{Kind, PASSWORD, Server, find};
 use crate::device::{Device, Prepared, rclone};
 use crate::http::{Body, Http};
-use crate::link::Link;
+use crate::link::{Link, Loss};
 use crate::machine::{MIB, fill, fresh_bytes, fresh_seed, memory, reset_peak, wait_until};
 use crate::mounting::Mounted;
 use crate::options::Options;
@@ -148,8 +148,13 @@ fn line(options: &Options, server: &Server, table: &mut Table, round: usize) -> 
     let link = Link::start(server.port, RTT, Some(LINE_BYTES_S))?;
     let device = Device::start(options, &format!("device-line-{round}"), link.port)?;
     device.mounted.allow(WORK_LIMIT);
+    let loss = Loss::start(link.port);
+    if let Err(error) = &loss {
+        table.note(format!("nothing was lost on the line: nft: {error}"));
+    }
     let seconds = read_through(&device.mounted.folder.join(&name), LINE_BYTES)?;
     table.record("line_read", "larder", LINE_BYTES as f64 / seconds / LINE_BYTES_S);
+    drop(loss);
     drop(device);
     // Nothing but the way: the rate of the line would count as well.
     let link = Link::start(server.port, RTT, None)?;
@@ -157,6 +162,8 @@ fn line(options: &Options, server: &Server, table: &mut Table, round: usize) -> 
     device.mounted.allow(WORK_LIMIT);
     let file = device.mounted.folder.join(&far);
     fs::metadata(&file)?;
+    // What a device asks for when it begins is over then.
+    options.settle()?;
     let start = Instant::now();
     File::open(&file)?.read_exact_at(&mut [0], 0)?;
     table.record("first_byte", "larder", start.elapsed().as_secs_f64() / RTT.as_secs_f64());
