@@ -199,12 +199,7 @@ impl Place {
 
     /// Starts a server and kills it after `life`, ready or not.
     pub fn start_and_kill(&self, life: Duration) {
-        let mut server = self.spawn();
-        if let Some(ended) = server.process.ended.take()
-            && ended.recv_timeout(life).is_err()
-        {
-            server.process.ended = Some(ended);
-        }
+        self.spawn().end_after(life);
     }
 
     /// Makes this place a device of the server at `address`.
@@ -227,12 +222,21 @@ impl Place {
     /// # Errors
     /// Why it is not, where it ends before or takes too long.
     pub fn attach_to(&self, project: &str) -> Result<Server, String> {
+        let mut device = self.spawn_as(&mut self.mounting(project));
+        device.await_ready()?;
+        Ok(device)
+    }
+
+    /// Begins to mount `home` of the server at `address`, and kills that after `life`, mounted or not.
+    pub fn attach_and_kill(&self, address: SocketAddr, life: Duration) {
+        self.spawn_as(&mut self.mounting(&format!("http://{address}/home"))).end_after(life);
+    }
+
+    fn mounting(&self, project: &str) -> Command {
         let point = self.watchdog.as_ref().expect("made to be mounted").point();
         let mut command = self.command(&["mount", project]);
         command.arg(point).args(&self.arguments);
-        let mut device = self.spawn_as(&mut command);
-        device.await_ready()?;
-        Ok(device)
+        command
     }
 
     fn spawn(&self) -> Server {
@@ -320,6 +324,15 @@ impl Server {
     /// Says whether the process is there.
     pub fn lives(&self) -> bool {
         Path::new(&format!("/proc/{}", self.id())).exists()
+    }
+
+    /// Kills it after `life`, where it did not end before.
+    fn end_after(mut self, life: Duration) {
+        if let Some(ended) = self.process.ended.take()
+            && ended.recv_timeout(life).is_err()
+        {
+            self.process.ended = Some(ended);
+        }
     }
 
     /// Ends it as a power cut of the process would: SIGKILL.
