@@ -75,7 +75,7 @@ impl Mount {
         let flags = OpenFlags { write: true, ..OpenFlags::default() };
         let handle = self.open(actor, id, flags)?;
         let done = self.table.handle(handle).and_then(|open| open.file.resize(size));
-        done.and(self.hand_back(handle, false))
+        done.and(self.release(handle))
     }
 
     /// Returns the value of an extended attribute.

@@ -44,7 +44,7 @@ impl Mount {
         })?;
         let handle = self.table.add(Open { file, flags });
         let node = self.node(id).inspect_err(|_| {
-            let _ = self.hand_back(handle, false);
+            let _ = self.release(handle);
         })?;
         Ok((node, handle))
     }
@@ -67,7 +67,7 @@ impl Mount {
         };
         if let Err(error) = ready() {
             // The caller gets no handle to release, and this error says more than another of taking it back.
-            let _ = self.hand_back(handle, false);
+            let _ = self.release(handle);
             return Err(error);
         }
         Ok(handle)
@@ -153,22 +153,17 @@ impl Mount {
         self.drive.chunks().sync()
     }
 
-    /// Takes a handle back, publishing what is not yet published.
+    /// Takes a handle back; the last one that changes the file publishes what is not yet published. What a close has to
+    /// publish, [`Mount::flush`] did: this comes later, when somebody else may have the file open and be half-way.
     ///
     /// # Errors
     /// As [`Mount::flush`]; the handle is gone nevertheless. What could not be published is kept, and other doors are
     /// kept from the file, until [`Mount::sync_all`], the next close of the file, or one that stores another can.
     pub fn release(&self, handle: Handle) -> Result<()> {
-        self.hand_back(handle, true)
-    }
-
-    /// Takes a handle back. The last one that changes the file publishes what there is; another only if `publish`.
-    pub(super) fn hand_back(&self, handle: Handle, publish: bool) -> Result<()> {
         let open = self.table.remove(handle)?;
         let (file, wrote) = (&open.file, open.flags.change());
         let is_last = self.table.leave(file.id, wrote);
-        let commits = is_last || (wrote && publish);
-        let done = if commits { file.commit(Durability::Process) } else { Ok(false) };
+        let done = if is_last { file.commit(Durability::Process) } else { Ok(false) };
         self.save_atime(file);
         // Only now may other doors change the file: they would be overwritten otherwise.
         self.table.close(file.id);

@@ -70,7 +70,8 @@ fn what_syncs_replace_within_a_minute_is_no_version() {
     (0..10).for_each(|number| sync(&format!("transaction {number}")));
     assert_eq!(versions(), [b"from before"]);
     // Saved: a writer closed it, here through another handle.
-    world.mount.release(world.open(id, RDWR)).expect("released");
+    let other = world.open(id, RDWR);
+    world.mount.flush(other).and_then(|()| world.mount.release(other)).expect("closed");
     sync("transaction A");
     assert_eq!(versions()[1..], [b"transaction 9"]);
     // It stood for long enough that somebody may come back for it.

@@ -47,6 +47,22 @@ fn who_truncates_and_reads_publishes_too() {
 }
 
 #[test]
+fn a_handle_taken_back_late_publishes_nothing_that_another_is_writing() {
+    let world = world();
+    let id = world.put("file", b"old").expect("put");
+    let first = world.open(id, RDWR);
+    world.mount.write(first, 0, b"new").expect("written");
+    world.mount.flush(first).expect("published");
+    // The kernel takes a handle back some time after close(2) returned.
+    let second = world.open(id, OpenFlags { truncate: true, ..RDWR });
+    world.mount.release(first).expect("released");
+    assert_eq!(world.committed("file").expect("there"), b"new");
+    world.mount.write(second, 0, b"newest").expect("written");
+    world.mount.release(second).expect("published");
+    assert_eq!(world.committed("file").expect("there"), b"newest");
+}
+
+#[test]
 fn a_set_size_is_published_where_somebody_holds_a_lock() {
     let world = world();
     let id = world.put("file", b"12345").expect("put");
