@@ -3,45 +3,15 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
+use support::disk::{DISK_MIB, LARGER_MIB, SmallDisk, text};
 use support::http::Client;
-use support::process::{ok, run};
+use support::process::ok;
 use support::random::Random;
 use support::server::{Place, Server};
 
-/// What the disk holds at first: less than a segment of a larger one.
-const DISK_MIB: u64 = 160;
-/// What the disk holds once it was made larger.
-const LARGER_MIB: u64 = 224;
 /// One file.
 const FILE_BYTES: usize = 4 << 20;
-
-/// A small disk; dropping it takes it away.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(path: PathBuf) -> SmallDisk {
-        std::fs::create_dir_all(&path).expect("a mount point");
-        let options = format!("size={DISK_MIB}m,mode=0700");
-        ok("mount", &["-t", "tmpfs", "-o", &options, "larder-small-disk", text(&path)], 20);
-        SmallDisk(path)
-    }
-
-    fn grow(&self) {
-        ok("mount", &["-o", &format!("remount,size={LARGER_MIB}m"), text(&self.0)], 20);
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        run(Command::new("umount").arg("-l").arg(&self.0), 20);
-    }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("test paths are UTF-8")
-}
 
 /// Files that were acknowledged, by name.
 type Kept = BTreeMap<String, Vec<u8>>;

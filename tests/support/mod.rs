@@ -2,6 +2,7 @@
 //! mounts, a mounted drive, a plain HTTP client, seeded random numbers.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub mod disk;
 pub mod http;
 pub mod mount;
 pub mod namespace;
