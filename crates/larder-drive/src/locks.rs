@@ -323,7 +323,9 @@ fn touched(catalog: &dyn Catalog, op: &Op) -> Vec<Touched> {
         Op::Adopt { .. } | Op::AdoptName { .. } | Op::AdoptGone { .. } => [None, None, None, None],
         Op::Distrust { .. } | Op::Begin { .. } => [None, None, None, None],
         Op::Here(op) => return touched(catalog, op),
-        Op::Sent { .. } | Op::Answered { .. } | Op::Restate { .. } | Op::Compared => [None, None, None, None],
+        Op::Sent { .. } | Op::Answered { .. } | Op::Restate { .. } | Op::Compared { .. } => {
+            [None, None, None, None]
+        }
         Op::Touch { .. } | Op::SetRecord { .. } | Op::PurgeHistory { .. } => [None, None, None, None],
     };
     all.into_iter().flatten().collect()

@@ -178,8 +178,8 @@ impl<S: Catalog> Catalog for Faulty<S> {
         self.read()?.queue_state()
     }
 
-    fn is_queued(&self, node: NodeId) -> Result<bool> {
-        self.read()?.is_queued(node)
+    fn queued_times(&self, node: NodeId, name: Option<&Name>) -> Result<u32> {
+        self.read()?.queued_times(node, name)
     }
 
     fn counts(&self) -> Counts {

@@ -231,8 +231,8 @@ impl Catalog for Placed {
         self.inner.queue_state()
     }
 
-    fn is_queued(&self, node: NodeId) -> Result<bool> {
-        self.inner.is_queued(node)
+    fn queued_times(&self, node: NodeId, name: Option<&Name>) -> Result<u32> {
+        self.inner.queued_times(node, name)
     }
 
     fn counts(&self) -> Counts {

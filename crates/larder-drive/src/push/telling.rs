@@ -20,6 +20,9 @@ const REFUSALS_MAX: u32 = 4096;
 /// Entries behind one that waits that are looked at for some that need not.
 const AHEAD_MAX: usize = 64 * PUSHED_MAX;
 
+/// Pages of what is in doubt that are asked for at a time.
+const COMPARED: usize = 4;
+
 /// What is to be done next.
 pub(super) enum Next {
     /// There may be more to tell.
@@ -34,11 +37,36 @@ pub(super) enum Next {
     Paused,
 }
 
-/// How often the first entry of the queue was refused.
-#[derive(Default)]
+/// How often the first entry of the queue was refused, and how many are worth telling at once.
 pub(super) struct Refusals {
     number: u64,
     count: u32,
+    fit: usize,
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self { number: 0, count: 0, fit: PUSHED_MAX }
+    }
+}
+
+impl Refusals {
+    fn turn_to(&mut self, number: u64) {
+        if self.number != number {
+            (self.number, self.count) = (number, 0);
+        }
+    }
+
+    /// As many as were taken of those before and again as many: of a tree that another device has told of, each is refused, and
+    /// all behind it would be sent once more each time.
+    fn fit(&self) -> usize {
+        self.fit
+    }
+
+    fn answered(&mut self, done: usize, is_refused: bool) {
+        let base = if is_refused { done } else { self.fit };
+        self.fit = (2 * base).clamp(1, PUSHED_MAX);
+    }
 }
 
 /// Tells a server of what is queued.
@@ -71,17 +99,27 @@ impl Telling {
         self.drive().commit(&self.actor, Vec::new(), ops, Durability::Process).map(drop)
     }
 
-    /// Tells the server of the first entries that need not wait.
+    /// Tells the server of the first entries that need not wait, and compares some of what is in doubt.
     pub(super) fn step(&self, refusals: &mut Refusals, held: &mut Held) -> Result<Next> {
-        let entries = self.batch(held)?;
+        let next = self.tell(refusals, held)?;
+        let compare = || self.mirror.compare_some(COMPARED, |ops| self.commit(ops));
+        match next {
+            Next::More => match compare() {
+                Ok(_) => {}
+                // Changes go first; once there are none, it is tried again and said.
+                Err(error) => tracing::debug!(%error, "not compared"),
+            },
+            Next::Idle | Next::Held if !compare()? => return Ok(Next::More),
+            _ => {}
+        }
+        Ok(next)
+    }
+
+    fn tell(&self, refusals: &mut Refusals, held: &mut Held) -> Result<Next> {
+        let mut entries = self.batch(held)?;
+        entries.truncate(refusals.fit());
         if entries.is_empty() {
-            if !held.is_empty() {
-                return Ok(Next::Held);
-            }
-            if self.mirror.queue_len()?.in_doubt {
-                self.mirror.compare(|ops| self.commit(ops))?;
-            }
-            return Ok(Next::Idle);
+            return Ok(if held.is_empty() { Next::Idle } else { Next::Held });
         }
         if self.bodies.is_paused() {
             return Ok(Next::Paused);
@@ -90,11 +128,10 @@ impl Telling {
             return self.hold_spoilt(&entries, error, held);
         }
         let answer = self.mirror.push(&entries, |ops| self.commit(ops))?;
+        refusals.answered(answer.done, answer.refused.is_some());
         let Some((why, news)) = answer.refused else { return Ok(Next::More) };
         let entry = &entries[answer.done];
-        if refusals.number != entry.number {
-            *refusals = Refusals { number: entry.number, ..Refusals::default() };
-        }
+        refusals.turn_to(entry.number);
         match why {
             // By itself it may be taken.
             Refused::Failed(error) if is_temporary(error.kind()) && answer.done > 0 => {

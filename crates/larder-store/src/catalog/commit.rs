@@ -1,6 +1,6 @@
 //! What a commit asks of the catalog: its conditions, its operations and what they take.
 
-use super::{Described, Spot, Step};
+use super::{Described, Doubt, Spot, Step};
 use larder_core::{Content, Head, Name, Node, NodeId, NodeKind, OpId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -319,8 +319,11 @@ pub enum Op {
         /// A folder that was made here is one that the server has: what is in it is in that one.
         merged: Option<(NodeId, Box<Described>)>,
     },
-    /// Notes that everything was compared with the server, if the queue is empty.
-    Compared,
+    /// Notes that everything was compared with the server since something was in doubt.
+    Compared {
+        /// What was the newest doubt when that began; a newer one stays.
+        doubt: Doubt,
+    },
     /// Drops history that ended before `before`: old versions, and deleted nodes with all they hold.
     /// Only the collection calls this, before it marks.
     PurgeHistory {

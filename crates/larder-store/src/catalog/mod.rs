@@ -13,7 +13,8 @@ pub use commit::{
     XattrMode,
 };
 pub use larder_core::{XATTR_MAX_BYTES, XATTR_NAME_MAX_BYTES};
-pub use queue::{QueueState, Queued};
+pub(crate) use queue::DOUBT;
+pub use queue::{Doubt, QueueState, Queued};
 pub use step::{CREATE_XATTRS_BYTES, Entry, Removal, STEPS_MAX, Spot, Step, Touched};
 pub use waiting::Waiting;
 
@@ -220,11 +221,19 @@ pub trait Catalog: Send + Sync {
     /// Those of the index.
     fn queue_state(&self) -> Result<QueueState>;
 
+    /// Returns how often steps of the queue touch a node, or one of its names.
+    ///
+    /// # Errors
+    /// Those of the index.
+    fn queued_times(&self, node: NodeId, name: Option<&Name>) -> Result<u32>;
+
     /// Says whether an entry of the queue touches the node.
     ///
     /// # Errors
     /// Those of the index.
-    fn is_queued(&self, node: NodeId) -> Result<bool>;
+    fn is_queued(&self, node: NodeId) -> Result<bool> {
+        Ok(self.queued_times(node, None)? > 0)
+    }
 
     /// Returns how much the catalog holds, without a scan.
     fn counts(&self) -> Counts;

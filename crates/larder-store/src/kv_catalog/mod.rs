@@ -280,8 +280,9 @@ impl<K: Kv> Catalog for KvCatalog<K> {
         Ok(self.kv.get(keys::QUEUE_STATE)?.map(|bytes| keys::decode(&bytes)).transpose()?.unwrap_or_default())
     }
 
-    fn is_queued(&self, node: NodeId) -> Result<bool> {
-        Ok(self.kv.get(&keys::mark_node(node))?.is_some())
+    fn queued_times(&self, node: NodeId, name: Option<&Name>) -> Result<u32> {
+        let key = name.map_or_else(|| keys::mark_node(node), |name| keys::mark_name(&(node, name.clone())));
+        self.kv.get(&key)?.map_or(Ok(0), |mark| queue::times(&mark))
     }
 
     fn counts(&self) -> Counts {

@@ -56,7 +56,7 @@ impl<K: Kv> Txn<'_, K> {
                 moved.map_or(Ok(()), |(node, from, to)| self.move_queued(number, node, from, to))?;
                 redirected.map_or(Ok(()), |(from, to)| self.redirect_queued(number, from, to))
             }
-            Op::Compared => self.compared(),
+            Op::Compared { doubt } => self.compared(doubt),
             Op::PurgeHistory { limit, .. } => self.purge(expired, limit),
         }
     }

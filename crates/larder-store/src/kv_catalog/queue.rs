@@ -7,7 +7,7 @@
 use super::keys;
 use super::restate::joined;
 use super::txn::Txn;
-use crate::catalog::{Attrs, CREATE_XATTRS_BYTES, Op, QueueState, Queued, Spot, Step, Table};
+use crate::catalog::{Attrs, CREATE_XATTRS_BYTES, DOUBT, Doubt, Op, QueueState, Queued, Spot, Step, Table};
 use crate::kv::Kv;
 use crate::wire::Described;
 use larder_core::{Error, Name, Node, NodeId, OpId, Result};
@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 
 /// What the queue says of a name or a node.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-struct Mark {
+pub(super) struct Mark {
     /// Entries that touch it; a draft counts for its name.
-    count: u32,
+    pub(super) count: u32,
     /// The last of them.
     last: u64,
     /// The server told something that was not believed.
@@ -28,6 +28,11 @@ struct Mark {
 pub(super) fn decode(number: u64, bytes: &[u8]) -> Result<Queued> {
     let (op_id, steps) = keys::decode(bytes)?;
     Ok(Queued { number, op_id: OpId(op_id), steps })
+}
+
+/// How often the queue touches what has this mark.
+pub(super) fn times(mark: &[u8]) -> Result<u32> {
+    Ok(keys::decode::<Mark>(mark)?.count)
 }
 
 /// Names and values of extended attributes.
@@ -234,16 +239,23 @@ impl<K: Kv> Txn<'_, K> {
 
     /// Something that is kept may not be so at the server.
     pub(super) fn doubt(&mut self) -> Result<()> {
-        let state = self.queue_state()?;
+        let (state, doubt) = (self.queue_state()?, self.newest_doubt()?);
+        let now = Doubt { count: doubt.count + 1, before: state.next };
+        self.write(keys::record(Table::Pushing as u8, DOUBT), Some(now.encode()));
         if !state.in_doubt {
             self.save_queue_state(QueueState { in_doubt: true, ..state });
         }
         Ok(())
     }
 
-    pub(super) fn compared(&mut self) -> Result<()> {
+    fn newest_doubt(&self) -> Result<Doubt> {
+        Doubt::decode(self.read(&keys::record(Table::Pushing as u8, DOUBT))?.as_deref())
+    }
+
+    /// Ends a doubt, unless there is a newer one.
+    pub(super) fn compared(&mut self, doubt: Doubt) -> Result<()> {
         let state = self.queue_state()?;
-        if state.in_doubt && state.len == 0 {
+        if state.in_doubt && self.newest_doubt()? == doubt {
             self.save_queue_state(QueueState { in_doubt: false, ..state });
         }
         Ok(())
@@ -282,7 +294,7 @@ impl<K: Kv> Txn<'_, K> {
         self.write(keys::QUEUE_STATE.to_vec(), Some(keys::encode(&state)));
     }
 
-    fn mark_of(&self, key: &[u8]) -> Result<Option<Mark>> {
+    pub(super) fn mark_of(&self, key: &[u8]) -> Result<Option<Mark>> {
         self.read(key)?.map(|bytes| keys::decode(&bytes)).transpose()
     }
 

@@ -1,12 +1,16 @@
 //! Entries of the queue that come to say something else: joined with a later change, or changed where the server refused.
 
 use super::keys;
+use super::queue::decode;
 use super::txn::Txn;
 use crate::catalog::{CREATE_XATTRS_BYTES, Queued, Replace, Spot, Step};
 use crate::kv::Kv;
 use crate::wire::Described;
 use larder_core::{Content, Error, NodeId, Result};
 use std::collections::HashSet;
+
+/// Entries of the queue read at a time.
+const LATER: usize = 64;
 
 impl<K: Kv> Txn<'_, K> {
     /// Has an entry say something else; without steps it goes.
@@ -58,25 +62,12 @@ impl<K: Kv> Txn<'_, K> {
         Ok(())
     }
 
-    /// Entries behind `number`, in their order.
-    fn behind(&self, number: u64) -> Result<Vec<Queued>> {
-        let mut keys = self.keys_below(keys::QUEUE, usize::MAX)?;
-        keys.sort_unstable();
-        let mut entries = Vec::new();
-        for key in keys {
-            let at = keys::queue_number(&key)?;
-            if at > number {
-                entries.extend(self.queued(at)?);
-            }
-        }
-        Ok(entries)
-    }
-
     /// Node `node` is `to` instead of `from` at the server: later entries that mean it say so, and here it gets that name
     /// too, unless it has left the old one since. What takes its place then has that place there.
     pub(super) fn move_queued(&mut self, number: u64, node: NodeId, from: Spot, to: Spot) -> Result<()> {
         let mut holder = Some(node);
-        for Queued { number, mut steps, .. } in self.behind(number)? {
+        let mut later = Later::about(node, number, self)?;
+        while let Some(Queued { number, mut steps, .. }) = later.next(self)? {
             let Some(mut node) = holder else { return Ok(()) };
             let before = steps.clone();
             for step in &mut steps {
@@ -86,6 +77,7 @@ impl<K: Kv> Txn<'_, K> {
                     Meant::Taken(by) => {
                         node = by;
                         holder = Some(by);
+                        later.turn_to(by);
                     }
                 }
             }
@@ -107,7 +99,8 @@ impl<K: Kv> Txn<'_, K> {
     pub(super) fn merge_queued(&mut self, number: u64, from: NodeId, to: Described) -> Result<()> {
         let id = to.node.id;
         self.adopt(to, true)?;
-        for Queued { number, mut steps, .. } in self.behind(number)? {
+        let mut later = Later::about(from, number, self)?;
+        while let Some(Queued { number, mut steps, .. }) = later.next(self)? {
             let before = steps.clone();
             // What was set of the folder here is of one that nobody will have.
             steps.retain(
@@ -140,7 +133,8 @@ impl<K: Kv> Txn<'_, K> {
             }
         }
         let mut newest = None;
-        for Queued { number, mut steps, .. } in self.behind(number)? {
+        let mut later = Later::about(from, number, self)?;
+        while let Some(Queued { number, mut steps, .. }) = later.next(self)? {
             let before = steps.clone();
             for step in &mut steps {
                 if let Step::Content { node, was, head, mtime } = step
@@ -157,6 +151,57 @@ impl<K: Kv> Txn<'_, K> {
         let newest = newest.filter(|_| matches!(self.node_if(to), Ok(Some(_))));
         newest.map_or(Ok(()), |(head, mtime)| self.set_content(to, head, mtime, None))
     }
+}
+
+/// Later entries that touch a node, in their order. The mark of the node says how many there are: behind the last of them nobody
+/// looks, for a queue may be long and most of it be refused.
+struct Later {
+    node: NodeId,
+    number: u64,
+    page: std::vec::IntoIter<Queued>,
+    /// Steps that touch the node and were not found yet.
+    left: u32,
+}
+
+impl Later {
+    /// Those behind entry `number`.
+    fn about<K: Kv>(node: NodeId, number: u64, txn: &Txn<'_, K>) -> Result<Self> {
+        let own = txn.queued(number)?.map_or(0, |entry| times(&entry, node));
+        let all = txn.mark_of(&keys::mark_node(node))?.map_or(0, |mark| mark.count);
+        Ok(Self { node, number, page: Vec::new().into_iter(), left: all.saturating_sub(own) })
+    }
+
+    /// From now on those that touch another node.
+    fn turn_to(&mut self, node: NodeId) {
+        // Some of those may lie before.
+        (self.node, self.left) = (node, u32::MAX);
+    }
+
+    fn next<K: Kv>(&mut self, txn: &Txn<'_, K>) -> Result<Option<Queued>> {
+        while self.left > 0 {
+            let Some(entry) = self.page.next() else {
+                let pairs = txn.pairs_behind(keys::QUEUE, &keys::queued(self.number), LATER)?;
+                let read = |(key, value): &(Vec<u8>, Vec<u8>)| decode(keys::queue_number(key)?, value);
+                self.page = pairs.iter().map(read).collect::<Result<Vec<_>>>()?.into_iter();
+                if self.page.len() == 0 {
+                    return Ok(None);
+                }
+                continue;
+            };
+            self.number = entry.number;
+            let touching = times(&entry, self.node);
+            if touching > 0 {
+                self.left = self.left.saturating_sub(touching);
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// How many steps of an entry touch a node.
+fn times(entry: &Queued, node: NodeId) -> u32 {
+    entry.steps.iter().filter(|step| step.touches().nodes.contains(&node)).count() as u32
 }
 
 /// What became of a name that a node had.

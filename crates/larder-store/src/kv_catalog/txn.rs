@@ -2,9 +2,10 @@
 
 use super::{Totals, allocated_bytes, keys};
 use crate::catalog::{Change, Committed, Table};
-use crate::kv::{Batch, Kv};
+use crate::kv::{Batch, Kv, Pair};
 use larder_core::{Error, Kind, Name, Node, NodeId, Result, Timestamp, name};
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 pub(super) struct Txn<'a, K> {
     kv: &'a K,
@@ -44,6 +45,29 @@ impl<'a, K: Kv> Txn<'a, K> {
             found.extend(page.into_iter().map(|(k, _)| k).filter(|k| !self.edits.contains_key(k)).take(room));
         }
         Ok(found)
+    }
+
+    /// Some pairs below `prefix` behind `after`, in order, as this commit leaves them; none where there are no more.
+    pub(super) fn pairs_behind(&self, prefix: &[u8], after: &[u8], limit: usize) -> Result<Vec<Pair>> {
+        let mut after = after.to_vec();
+        loop {
+            let page = self.kv.scan(prefix, Some(&after), limit)?;
+            let end = page.last().filter(|_| page.len() == limit).map(|(last, _)| last.clone());
+            let mut found: BTreeMap<Vec<u8>, Vec<u8>> = page.into_iter().collect();
+            let own = self.edits.range::<[u8], _>((Bound::Excluded(&after[..]), Bound::Unbounded));
+            let is_within =
+                |key: &[u8]| key.starts_with(prefix) && end.as_deref().is_none_or(|end| key <= end);
+            for (key, value) in own.take_while(|(key, _)| is_within(key)) {
+                match value {
+                    Some(value) => found.insert(key.clone(), value.clone()),
+                    None => found.remove(key),
+                };
+            }
+            match end {
+                Some(end) if found.is_empty() => after = end,
+                _ => return Ok(found.into_iter().collect()),
+            }
+        }
     }
 
     pub(super) fn node_if(&self, id: NodeId) -> Result<Option<Node>> {

@@ -4,9 +4,12 @@ use super::mirror::Mirror;
 use crate::catalog::{Op, Table};
 use larder_core::{Error, Kind, NodeId, Result, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 
 /// Conflicts that are noted; of more, only the files tell.
 const NOTED_MAX: usize = 10_000;
+/// Where there are so many, all are looked through for each so many that come.
+const LOOKED_EACH: usize = 1000;
 
 /// Which content a file has after both sides changed it. The other one is beside it, or a version in its history: none is lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,30 +89,52 @@ impl Mirror {
         let read = |(_, value): &(Vec<u8>, Vec<u8>)| {
             serde_json::from_slice(value).map_err(|e| Error::corrupt("the note of a conflict").because(e))
         };
-        let mut all: Vec<Conflict> = records.iter().map(read).collect::<Result<_>>()?;
-        let mut outcome = Ok(());
-        all.retain(|conflict| {
-            let is_there = |id| match self.kept.node(id) {
-                Ok(node) => node.nlink > 0,
-                Err(error) => {
-                    if error.kind() != Kind::NotFound {
-                        outcome = Err(error);
-                    }
-                    false
-                }
-            };
-            [conflict.theirs, conflict.ours].map(is_there) == [true, true]
-        });
-        outcome.map(|()| all)
+        let all: Vec<Conflict> = records.iter().map(read).collect::<Result<_>>()?;
+        let mut there = Vec::with_capacity(all.len());
+        for conflict in all {
+            if self.is_there(conflict.theirs)? && self.is_there(conflict.ours)? {
+                there.push(conflict);
+            }
+        }
+        Ok(there)
     }
 
-    /// What notes `conflict`; nothing where too many are noted.
-    pub(super) fn note(&self, conflict: &Conflict) -> Result<Option<Op>> {
-        // A copy that has to give way once more is still what it was.
-        if self.kept.record(Table::Conflicts, &conflict.ours.0.to_be_bytes())?.is_some() {
-            return Ok(None);
+    fn is_there(&self, id: NodeId) -> Result<bool> {
+        match self.kept.node(id) {
+            Ok(node) => Ok(node.nlink > 0),
+            Err(error) if error.kind() == Kind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
-        Ok((self.kept.records(Table::Conflicts)?.len() < NOTED_MAX).then(|| conflict.noted()))
+    }
+
+    /// What notes `conflict`, and forgets notes of which a side is gone where there are too many; nothing where there still are.
+    pub(super) fn note(&self, conflict: &Conflict) -> Result<Vec<Op>> {
+        // A copy that has to give way once more is still what it was.
+        let key = conflict.ours.0.to_be_bytes();
+        if self.kept.record(Table::Conflicts, &key)?.is_some() {
+            return Ok(Vec::new());
+        }
+        let mut noted = self.noted.lock();
+        // They are looked through seldom: each of many files may be in conflict.
+        let count = noted.map_or_else(|| Ok(self.kept.records(Table::Conflicts)?.len()), Ok)?;
+        let mut ops = Vec::new();
+        if count >= NOTED_MAX && count.is_multiple_of(LOOKED_EACH) {
+            let there: HashSet<NodeId> = self.conflicts()?.iter().map(|conflict| conflict.ours).collect();
+            let all = self.kept.records(Table::Conflicts)?.into_iter().map(|(key, _)| key);
+            let is_there =
+                |key: &[u8]| key.try_into().is_ok_and(|id| there.contains(&NodeId(u64::from_be_bytes(id))));
+            let gone = all.filter(|key| !is_there(key));
+            ops.extend(gone.map(|key| Op::SetRecord { table: Table::Conflicts, key, value: None }));
+            *noted = Some(there.len());
+        } else {
+            *noted = Some(count);
+        }
+        let count = noted.unwrap_or_default();
+        if count < NOTED_MAX {
+            ops.push(conflict.noted());
+        }
+        *noted = Some(count + 1);
+        Ok(ops)
     }
 }
 

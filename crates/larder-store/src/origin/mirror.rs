@@ -4,6 +4,7 @@
 //! answered without the network.
 
 use super::asking::Asking;
+use super::comparing::Comparing;
 use super::known::Known;
 use super::outbox::Ids;
 use super::{Feed, Origin};
@@ -34,6 +35,10 @@ pub struct Mirror {
     pub(super) asking: Asking,
     /// One at a time tells the server of changes, or hears of some.
     pub(super) exchange: Mutex<()>,
+    /// How far everything was compared.
+    pub(super) comparing: Mutex<Comparing>,
+    /// How many conflicts are noted, once somebody counted them, and how many could not be.
+    pub(super) noted: Mutex<Option<usize>>,
     /// One at a time keeps what the server tells.
     pub(super) keeping: Mutex<()>,
     hear: OnceLock<Hear>,
@@ -61,6 +66,8 @@ impl Mirror {
             now,
             asking: Asking::default(),
             exchange: Mutex::new(()),
+            comparing: Mutex::default(),
+            noted: Mutex::default(),
             keeping: Mutex::new(()),
             hear: OnceLock::new(),
             ids: None,
@@ -130,52 +137,6 @@ impl Mirror {
         Ok(more)
     }
 
-    /// Compares everything that is kept with the server, where the feed does not reach back to what was heard last. What the
-    /// server says holds, even where it has older versions: it may have been brought back from a backup. `commit` as for
-    /// [`Mirror::follow`].
-    ///
-    /// # Errors
-    /// Those of the server and of `commit`; what was compared by then is right, and the rest is compared the next time.
-    pub fn compare(&self, mut commit: impl FnMut(Vec<Op>) -> Result<()>) -> Result<()> {
-        let project = self.origin.project()?;
-        let marks = self.kept.records(Table::Mirror)?;
-        let mut folders = marks.iter().filter_map(|(key, _)| key.as_slice().try_into().ok());
-        folders.try_for_each(|id| self.compare_folder(NodeId(u64::from_be_bytes(id)), &mut commit))?;
-        let _keeping = self.keeping.lock();
-        let distrust = Op::Distrust { node: NodeId::ROOT };
-        commit(vec![distrust, adopt(project.root), cursor_record(&project.cursor), Op::Compared])
-    }
-
-    fn compare_folder(&self, folder: NodeId, commit: &mut impl FnMut(Vec<Op>) -> Result<()>) -> Result<()> {
-        let mut known = Known::Nothing;
-        loop {
-            // News that came meanwhile would be newer than the page.
-            let _turn = self.exchange.lock();
-            let ops = match self.more_entries(folder, &known) {
-                // It is gone, and its name with it where that was.
-                Err(error) if matches!(error.kind(), Kind::NotFound | Kind::NotADirectory) => {
-                    if self.kept.is_queued(folder)? {
-                        // It was made here, or changed: what comes of that is told in due course.
-                        return Ok(());
-                    }
-                    vec![record(&folder.0.to_be_bytes(), None)]
-                }
-                ops => ops?,
-            };
-            let _keeping = self.keeping.lock();
-            self.asking.heard(&ops);
-            let distrust = ops.iter().filter_map(|op| match op {
-                Op::AdoptName { node: Some(told), .. } => Some(Op::Distrust { node: told.node.id }),
-                _ => None,
-            });
-            commit(distrust.chain(ops.iter().cloned()).collect())?;
-            known = self.known(folder)?;
-            if matches!(known, Known::All | Known::Nothing) {
-                return Ok(());
-            }
-        }
-    }
-
     fn keep(&self, ops: Vec<Op>) -> Result<()> {
         let (expect, durability) = (Vec::new(), Durability::Process);
         let commit = Commit { at: (self.now)(), op_id: None, expect, ops, durability };
@@ -186,7 +147,7 @@ impl Mirror {
         Ok(())
     }
 
-    fn known(&self, folder: NodeId) -> Result<Known> {
+    pub(super) fn known(&self, folder: NodeId) -> Result<Known> {
         Known::decode(self.kept.record(Table::Mirror, &folder.0.to_be_bytes())?.as_deref())
     }
 
@@ -219,7 +180,7 @@ impl Mirror {
     }
 
     /// Asks for the names behind those known; those kept that the server does not have go.
-    fn more_entries(&self, folder: NodeId, known: &Known) -> Result<Vec<Op>> {
+    pub(super) fn more_entries(&self, folder: NodeId, known: &Known) -> Result<Vec<Op>> {
         let after = match known {
             Known::UpTo(last) => Some(last),
             Known::Nothing | Known::All => None,
@@ -247,15 +208,15 @@ impl Mirror {
     }
 }
 
-fn adopt(node: Described) -> Op {
+pub(super) fn adopt(node: Described) -> Op {
     Op::Adopt { node: Box::new(node), is_new: true }
 }
 
-fn record(key: &[u8], value: Option<Vec<u8>>) -> Op {
+pub(super) fn record(key: &[u8], value: Option<Vec<u8>>) -> Op {
     Op::SetRecord { table: Table::Mirror, key: key.to_vec(), value }
 }
 
-fn cursor_record(cursor: &Cursor) -> Op {
+pub(super) fn cursor_record(cursor: &Cursor) -> Op {
     record(CURSOR, Some(cursor.0.clone()))
 }
 
@@ -272,7 +233,7 @@ fn is_own(op: &Op) -> bool {
             | Op::Sent { .. }
             | Op::Answered { .. }
             | Op::Restate { .. }
-            | Op::Compared
+            | Op::Compared { .. }
             | Op::PurgeHistory { .. }
     )
 }
@@ -388,8 +349,8 @@ impl Catalog for Mirror {
         self.kept.queue_state()
     }
 
-    fn is_queued(&self, node: NodeId) -> Result<bool> {
-        self.kept.is_queued(node)
+    fn queued_times(&self, node: NodeId, name: Option<&Name>) -> Result<u32> {
+        self.kept.queued_times(node, name)
     }
 
     fn counts(&self) -> Counts {

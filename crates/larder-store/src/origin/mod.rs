@@ -5,6 +5,7 @@
 mod asking;
 mod beside;
 mod cancel;
+mod comparing;
 mod conflict;
 mod connection;
 mod ears;

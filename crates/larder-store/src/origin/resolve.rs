@@ -41,6 +41,13 @@ struct Instead {
     conflict: Option<(NodeId, NodeId, Over)>,
 }
 
+/// What steps have in common.
+#[derive(Clone, Copy)]
+enum Touching<'a> {
+    Node(NodeId),
+    Name(&'a Spot),
+}
+
 /// A content that was written here.
 struct Written {
     node: NodeId,
@@ -182,7 +189,7 @@ impl Mirror {
             _ => false,
         };
         // One that is known here was moved or removed here: its name is another's.
-        if self.kept.node(told.node.id).is_ok() || self.is_any_queued(is_named)? {
+        if self.kept.node(told.node.id).is_ok() || self.is_any_queued(Touching::Name(at), is_named)? {
             return Ok(None);
         }
         let mut after = None;
@@ -213,7 +220,7 @@ impl Mirror {
             Step::Create { node, .. } if node.node.id == made.id => false,
             step => step.touches().nodes.contains(&made.id),
         };
-        Ok(!self.is_any_queued(is_other)?)
+        Ok(!self.is_any_queued(Touching::Node(made.id), is_other)?)
     }
 
     /// What a content becomes: it comes back with its file, is the same, wins, is a version, or stays beside the server's.
@@ -339,10 +346,19 @@ impl Mirror {
     /// Says whether the server is told only later that the node was made.
     fn is_to_be_made(&self, id: NodeId) -> Result<bool> {
         let makes = |step: &Step| matches!(step, Step::Create { node, .. } if node.node.id == id);
-        self.is_any_queued(makes)
+        self.is_any_queued(Touching::Node(id), makes)
     }
 
-    fn is_any_queued(&self, is_one: impl Fn(&Step) -> bool) -> Result<bool> {
+    /// Says whether there is such a step besides the one in hand, which is known to touch the same as all of them.
+    fn is_any_queued(&self, touching: Touching<'_>, is_one: impl Fn(&Step) -> bool) -> Result<bool> {
+        let times = match touching {
+            Touching::Node(id) => self.kept.queued_times(id, None)?,
+            Touching::Name((folder, name)) => self.kept.queued_times(*folder, Some(name))?,
+        };
+        // Most often there is none, and the queue may be long.
+        if times <= 1 {
+            return Ok(false);
+        }
         let mut number = 0;
         loop {
             let page = self.kept.queued(number, PAGE)?;

@@ -1,7 +1,7 @@
 //! A device in the same process: its mirror, and what a user does on it.
 
 use crate::server::Server;
-use crate::{commit, compare, follow, mirror_over, name, tree};
+use crate::{commit, follow, mirror_over, name, tree};
 use larder_core::{ChunkId, Content, Extent, Head, NodeId, NodeKind, Result, Timestamp};
 use larder_store::catalog::{NewNode, Queued, Replace, Unlink, Waiting};
 use larder_store::kv::{Batch, Kv};
@@ -15,12 +15,12 @@ use std::sync::Arc;
 const ROUNDS_MAX: usize = 2000;
 
 /// A device.
-pub struct Device {
+pub struct Device<K: Kv = MemoryKv> {
     /// What it shows.
     pub mirror: Mirror,
     /// What it keeps.
     pub kept: Arc<dyn Catalog>,
-    store: Arc<KvCatalog<MemoryKv>>,
+    store: Arc<KvCatalog<K>>,
     /// How its conflicts end.
     pub policy: Policy,
 }
@@ -31,12 +31,6 @@ impl Device {
         Self::over(MemoryKv::default(), server)
     }
 
-    /// The device that kept this.
-    pub fn over(kv: MemoryKv, server: &Arc<Server>) -> Self {
-        let (mirror, store) = mirror_over(kv, server);
-        Self { mirror, kept: store.clone(), store, policy: Policy::KeepBoth }
-    }
-
     /// A copy of all that it keeps.
     pub fn backup(&self) -> MemoryKv {
         let edits = self.store.kv().scan(b"", None, usize::MAX).expect("pairs");
@@ -44,6 +38,14 @@ impl Device {
         let copy = MemoryKv::default();
         copy.apply(Batch { edits, changes: Vec::new() }).expect("copied");
         copy
+    }
+}
+
+impl<K: Kv + 'static> Device<K> {
+    /// The device that kept this.
+    pub fn over(kv: K, server: &Arc<Server>) -> Self {
+        let (mirror, store) = mirror_over(kv, server);
+        Self { mirror, kept: store.clone(), store, policy: Policy::KeepBoth }
     }
 
     /// Changes something.
@@ -122,7 +124,13 @@ impl Device {
             let restated = restated.unwrap_or_else(|| panic!("{entry:?} is refused for ever: {why:?}"));
             self.mirror.restate(restated, news, keep).expect("restated");
         }
+        self.compare_some(1);
         !entries.is_empty()
+    }
+
+    /// Compares what is in doubt, up to so many pages; says whether that is all for now.
+    pub fn compare_some(&self, pages: usize) -> bool {
+        self.mirror.compare_some(pages, |ops| commit(&self.kept, ops).map(drop)).expect("compared")
     }
 
     /// Tells the server of everything.
@@ -134,9 +142,8 @@ impl Device {
     /// Tells the server of everything, and hears of everything.
     pub fn settle(&self) {
         self.push_all();
-        if self.mirror.queue_len().expect("a state").in_doubt {
-            compare(&self.mirror, &self.kept);
-        }
+        while !self.compare_some(2) {}
+        assert!(!self.mirror.queue_len().expect("a state").in_doubt, "everything is told and compared");
         follow(&self.mirror, &self.kept);
     }
 

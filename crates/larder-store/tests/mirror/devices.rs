@@ -3,9 +3,9 @@
 use crate::device::{Device, head};
 use crate::server::Server;
 use crate::{ROOT, commit, compare, follow, name, tree};
-use larder_core::{Content, Head, Kind, NodeKind, Timestamp};
+use larder_core::{Content, Head, Kind, NodeKind};
 use larder_store::catalog::{Attrs, NewNode, Replace, Unlink, XattrMode};
-use larder_store::origin::{Over, Policy};
+use larder_store::origin::Policy;
 use larder_store::{Catalog, Op};
 use std::collections::BTreeSet;
 
@@ -275,32 +275,6 @@ fn a_policy_says_which_content_a_file_gets_and_the_other_is_a_version() {
     }
     let (names, now, _) = after_both_write(Policy::KeepBoth, 9);
     assert_eq!((names, now), (vec!["/file".to_owned(), "/file (conflict)".to_owned()], 2));
-}
-
-#[test]
-fn a_conflict_is_noted_as_long_as_both_sides_are_there() {
-    let server = Server::new();
-    let (one, two) = (Device::new(&server), Device::new(&server));
-    let file = one.make(ROOT, "file", Some(0)).expect("made");
-    one.settle();
-    assert_eq!(two.look(ROOT, "file"), file);
-    one.write(file, 1).expect("written");
-    one.settle();
-    two.write(file, 2).expect("written");
-    let told = two.mirror.take(0, 9).expect("entries");
-    two.write_at(file, 3, 7).expect("written");
-    assert_eq!(told.len(), 1, "the second content is an entry of its own");
-    assert!(two.push(1), "the first is refused");
-    let [conflict] = two.mirror.conflicts().expect("notes")[..] else { panic!("one conflict") };
-    assert_eq!((conflict.theirs, conflict.over), (file, Over::Content));
-    // The copy has at once what was written last.
-    let copy = two.mirror.node(conflict.ours).expect("a copy");
-    assert_eq!((copy.size_bytes(), copy.mtime), (4, Timestamp(7)));
-    two.settle();
-    assert_eq!(two.mirror.conflicts().expect("notes"), [conflict]);
-    assert_eq!(two.contents(), BTreeSet::from([2, 4]));
-    two.remove(ROOT, "file (conflict)").expect("removed");
-    assert_eq!(two.mirror.conflicts().expect("notes"), []);
 }
 
 #[test]

@@ -2,13 +2,17 @@
 
 mod agreement;
 mod attributes;
+mod comparing;
 mod device;
 mod devices;
+mod equal;
 mod histories;
+mod noted;
 mod server;
 
 use larder_core::{Kind, Name, NodeId, NodeKind, Result, Timestamp};
 use larder_store::catalog::{Attrs, Replace, Unlink};
+use larder_store::kv::Kv;
 use larder_store::memory::MemoryKv;
 use larder_store::origin::Mirror;
 use larder_store::wire::Described;
@@ -34,7 +38,7 @@ fn mirror_of(server: &Arc<Server>) -> (Mirror, Arc<dyn Catalog>) {
 }
 
 /// A mirror over what a device kept.
-fn mirror_over(kv: MemoryKv, server: &Arc<Server>) -> (Mirror, Arc<KvCatalog<MemoryKv>>) {
+fn mirror_over<K: Kv + 'static>(kv: K, server: &Arc<Server>) -> (Mirror, Arc<KvCatalog<K>>) {
     let kept = Arc::new(KvCatalog::open(kv, Timestamp(1), (7, 7)).expect("a catalog"));
     let run = RUN.fetch_add(1, Ordering::Relaxed);
     let mirror = Mirror::open(kept.clone(), server.clone(), || Timestamp(1), run);
