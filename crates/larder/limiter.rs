@@ -82,16 +82,18 @@ impl Limiter {
         Ok(())
     }
 
-    /// Forgets the limits of somebody who is gone.
+    /// Forgets the limits of those who are gone.
     ///
     /// # Errors
     /// Those of keeping that.
-    pub fn forget(&self, drive: &Drive, who: &Who) -> Result<()> {
+    pub fn forget_gone(&self, drive: &Drive) -> Result<()> {
         let _one = self.changing.lock();
         let before = self.set.lock().clone();
-        let set = before.without(who);
-        set.save(drive, &before)?;
-        self.put(set);
+        let set = before.without_gone(drive)?;
+        if set != before {
+            set.save(drive, &before)?;
+            self.put(set);
+        }
         Ok(())
     }
 

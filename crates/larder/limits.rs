@@ -2,7 +2,8 @@
 //! its server at all.
 
 use crate::payers::Who;
-use crate::{actor, time};
+use crate::{actor, time, users};
+use larder_api::devices;
 use larder_core::{Error, Result};
 use larder_drive::Drive;
 use larder_policy::{Direction, Rate, Timetable};
@@ -183,11 +184,22 @@ impl Set {
         }
     }
 
-    /// Forgets the limits of a user or a device.
-    pub fn without(&self, who: &Who) -> Self {
+    /// What there is without the limits of users and devices that `drive` has no more: a later user of that name is another
+    /// one.
+    ///
+    /// # Errors
+    /// Those of the catalog.
+    pub fn without_gone(&self, drive: &Drive) -> Result<Self> {
         let mut set = self.clone();
-        set.of.remove(who);
-        set
+        if !set.of.is_empty() {
+            let (users, devices) = (users::list(drive)?, devices::list(drive)?);
+            set.of.retain(|who, _| match who {
+                Who::User(name) => users.iter().any(|user| user.name == *name),
+                Who::Device(id) => devices.iter().any(|device| device.id == *id),
+                Who::File(_) | Who::Fetch(_) => true,
+            });
+        }
+        Ok(set)
     }
 
     /// Keeps what differs from `before` for the next start.

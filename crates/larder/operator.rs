@@ -117,12 +117,12 @@ impl Operator {
             }
             Request::UserRemove { name } => {
                 let removed = self.changed(users::remove(self.drive(), &name), &name)?;
-                self.limits_end(&Who::User(name)).map(|()| removed)
+                self.forget_gone_limits().map(|()| removed)
             }
             Request::DeviceList => devices::shown(self.drive()),
             Request::DeviceRemove { id } => {
                 larder_api::devices::remove(self.drive(), &id, None)?;
-                self.limits_end(&Who::Device(id.clone())).map(|()| json!({ "id": id }))
+                self.forget_gone_limits().map(|()| json!({ "id": id }))
             }
             Request::Mount { source, dir, options } => self.mount(source, dir, &options),
             Request::Umount { dir } => {
@@ -252,6 +252,7 @@ impl Operator {
         if let Some(who) = &who {
             self.check_known(who)?;
         }
+        self.forget_gone_limits()?;
         let change = Change { who: who.clone(), limits: Limits::parse(limits)?, link };
         match self.limiter() {
             Some(limiter) => limiter.change(self.drive(), change)?,
@@ -285,12 +286,13 @@ impl Operator {
         }
     }
 
-    fn limits_end(&self, who: &Who) -> Result<()> {
+    /// Whoever a device itself or its user removed through the server is gone, too.
+    fn forget_gone_limits(&self) -> Result<()> {
         match self.limiter() {
-            Some(limiter) => limiter.forget(self.drive(), who),
+            Some(limiter) => limiter.forget_gone(self.drive()),
             None => {
                 let before = Set::saved(self.drive().catalog())?;
-                before.without(who).save(self.drive(), &before)
+                before.without_gone(self.drive())?.save(self.drive(), &before)
             }
         }
     }

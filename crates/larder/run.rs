@@ -164,7 +164,9 @@ async fn open_door(
     let url = format!("{}://{address}/dav/home/", if tls.is_some() { "https" } else { "http" });
     ready.password = users::ensure_admin(drive, admin_password)?;
     ready.url = Some(url.clone());
-    let saved = Set::saved(drive.catalog())?;
+    let all = Set::saved(drive.catalog())?;
+    let saved = all.without_gone(drive)?;
+    saved.save(drive, &all)?;
     let limiter = Limiter::new(Set { whole: http.limits.clone().or(saved.whole.clone()), ..saved });
     let metrics = Arc::new(Metrics::default());
     let (uid, gid) = actor::ids();

@@ -100,6 +100,31 @@ fn devices_go_with_their_user_and_outlive_a_restart() {
 }
 
 #[test]
+fn limits_go_with_their_device_whoever_removes_it() {
+    let place = Place::new();
+    let server = place.start();
+    let added = place.json(&["user", "add", "ann", "--role", "viewer"], 60);
+    let password = added["password"].as_str().expect("a made password").to_owned();
+    let mut devices: Vec<(String, Client)> = (0..3).map(|_| device(&server, "ann", &password)).collect();
+    for (id, _) in &devices {
+        place.run(&["limit", "--device", id, "--down", "1MiB/s"], 60).ok();
+    }
+    let limited = || place.json(&["limit"], 60)["devices"].as_object().map_or(0, serde_json::Map::len);
+    assert_eq!(limited(), 3);
+    let (id, client) = &mut devices[0];
+    assert_eq!(
+        client.send("DELETE", &format!("/api/v1/devices/{id}"), &[], b"").expect("an answer").status,
+        204
+    );
+    assert_eq!(limited(), 2, "by itself");
+    place.run(&["device", "remove", &devices[1].0], 60).ok();
+    assert_eq!(limited(), 1, "by the operator");
+    place.run(&["user", "remove", "ann"], 60).ok();
+    assert_eq!(limited(), 0, "with its user");
+    assert!(server.stop().success());
+}
+
+#[test]
 fn news_come_while_the_server_runs_and_end_with_it() {
     let place = Place::new();
     let server = place.start();
