@@ -2,9 +2,14 @@
 
 use larder_core::{ChunkId, Kind, Name, NodeId, Result};
 use larder_store::catalog::Cursor;
-use larder_store::origin::{Cancel, Connection, Credentials, Heard, HttpOrigin, Origin};
+use larder_store::origin::{
+    Cancel, Connection, Credentials, Flow, Free, Heard, HttpOrigin, Meter, Origin, Pace,
+};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 const JSON: &str = "application/json";
@@ -17,11 +22,21 @@ fn answered<T>(
     pieces: &[&str],
     call: impl FnOnce(&HttpOrigin) -> Result<T>,
 ) -> Result<T> {
+    answered_at((status, media, pieces), Arc::new(Free), call)
+}
+
+/// The same, as fast as `pace` says.
+fn answered_at<T>(
+    (status, media, pieces): (&str, &str, &[&str]),
+    pace: Arc<dyn Pace>,
+    call: impl FnOnce(&HttpOrigin) -> Result<T>,
+) -> Result<T> {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let server = format!("http://{}", listener.local_addr().expect("bound"));
     let head = format!("HTTP/1.1 {status}\r\nContent-Type: {media}\r\nTransfer-Encoding: chunked\r\n\r\n");
     let chunks: String = pieces.iter().map(|piece| format!("{:x}\r\n{piece}\r\n", piece.len())).collect();
-    let connection = Connection::new(&server, &Credentials::Token("t"), Vec::new()).expect("a connection");
+    let connection =
+        Connection::new(&server, &Credentials::Token("t"), Vec::new()).expect("a connection").paced(pace);
     std::thread::scope(|scope| {
         scope.spawn(move || {
             let (mut peer, _) = listener.accept().expect("a call");
@@ -227,4 +242,33 @@ fn an_answer_that_drips_is_given_up() {
     assert_eq!(error.kind(), Kind::Unavailable);
     let took = begun.elapsed();
     assert!((15..40).contains(&took.as_secs()), "as long as a silent server has: {took:?}");
+}
+
+/// Knows the most bytes that moved before they were paid for.
+#[derive(Clone, Default)]
+struct Longest(Arc<AtomicUsize>);
+
+impl Pace for Longest {
+    fn stream(&self, _: Flow) -> Box<dyn Meter> {
+        Box::new(self.clone())
+    }
+}
+
+impl Meter for Longest {
+    fn poll_allowed(&mut self, _: &mut Context<'_>, _: bool, wanted: usize) -> Poll<usize> {
+        Poll::Ready(wanted)
+    }
+
+    fn moved(&mut self, bytes: usize) {
+        self.0.fetch_max(bytes, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_long_answer_is_taken_piece_by_piece_as_it_is_paid_for() {
+    let nothing = format!(r#"{{"entries":[],"complete":false,"padding":"{}"}}"#, "x".repeat(8 << 20));
+    let longest = Longest::default();
+    answered_at(("200 OK", JSON, &[&nothing]), Arc::new(longest.clone()), look).expect("an answer");
+    let bytes = longest.0.load(Ordering::Relaxed);
+    assert!((1..=64 << 10).contains(&bytes), "{bytes} at once");
 }
