@@ -5,11 +5,12 @@
 
 use crate::config::StoreSettings;
 use crate::pace::Maintenance;
-use larder_core::{ChunkId, Error, NodeId, Result};
-use larder_drive::Drive;
+use larder_core::{ChunkId, Error, Kind, NodeId, Result};
+use larder_drive::{Drive, Pinned};
 use larder_store::bounded::Call;
+use larder_store::catalog::Cursor;
 use larder_store::log::{self, Evicted, LogKv, LogStore};
-use larder_store::{Catalog, KvCatalog, Room};
+use larder_store::{Catalog, Change, KvCatalog, Room};
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ const CHECK_SHARE: u32 = 10;
 const HISTORY_STEP: i64 = 8;
 /// The last of these steps is down to this age.
 const HISTORY_MIN_NS: i64 = 60 * 1_000_000_000;
+/// Changes during an eviction that are looked at one by one.
+const CHANGED_MAX: usize = 10_000;
 
 /// How long the log of a mirror may be.
 ///
@@ -72,11 +75,19 @@ struct Evicting {
 }
 
 /// What has to stay, as far as that tells whether another look is worth it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 struct Staying {
     queued: u64,
     asked_for: usize,
     in_use: HashSet<NodeId>,
+    since: Cursor,
+}
+
+impl Staying {
+    /// Says whether as much as then has to stay.
+    fn is_as(&self, then: &Self) -> bool {
+        (self.queued, self.asked_for, &self.in_use) == (then.queued, then.asked_for, &then.in_use)
+    }
 }
 
 impl Evictor {
@@ -109,7 +120,8 @@ impl Evictor {
         let staying = evicting.staying()?;
         let mark = |live: log::Mark<'_>| evicting.mark(&staying, live);
         let go_on = || !self.room.has_ended();
-        checked(evicting.store.release(chunks, self.room.recent(), mark, &go_on)?).map(drop)
+        checked(evicting.store.release(chunks, self.room.recent(), mark, &go_on)?)?;
+        evicting.keep_pinned(&staying)
     }
 
     /// Ends it.
@@ -137,7 +149,7 @@ impl Evicting {
                     return Ok(());
                 }
                 let staying = self.staying()?;
-                if call != Call::Idle || last.as_ref() != Some(&staying) {
+                if call != Call::Idle || !last.as_ref().is_some_and(|last| staying.is_as(last)) {
                     last = self.make_room(call, &staying)?.then_some(staying);
                     rests_until = Instant::now() + began.elapsed() * CHECK_SHARE;
                 }
@@ -153,6 +165,8 @@ impl Evicting {
     }
 
     fn staying(&self) -> Result<Staying> {
+        // First: what changes from here on may not be seen by what follows.
+        let since = self.catalog.now();
         let asked_for = self.drive.fetching().map(|fetch| fetch.unfinished()).unwrap_or_default();
         let queued = self.catalog.queue_state()?.len;
         let (asked_for, in_use) = (asked_for.len(), self.drive.busy().writers().into_iter().chain(asked_for));
@@ -160,7 +174,7 @@ impl Evicting {
         if let Some(placements) = self.drive.placements() {
             in_use.extend(placements.pinned(&*self.catalog)?);
         }
-        Ok(Staying { queued, asked_for, in_use })
+        Ok(Staying { queued, asked_for, in_use, since })
     }
 
     /// Makes room; false where something else has its turn.
@@ -194,11 +208,47 @@ impl Evicting {
         let go_on = || !self.room.has_ended();
         let mark = |live: log::Mark<'_>| self.mark(staying, live);
         let gone = checked(self.store.evict(target_bytes, self.room.recent(), mark, &go_on)?)?;
-        // What came to be pinned meanwhile may be among it.
         if gone.collected.chunks > 0 {
-            self.drive.tell_of_records();
+            self.keep_pinned(staying)?;
         }
         Ok(gone)
+    }
+
+    /// Has what is pinned come again that was not to stay, or changed since that was looked for: it may be among what went.
+    fn keep_pinned(&self, staying: &Staying) -> Result<()> {
+        let (Some(placements), Some(fetch)) = (self.drive.placements(), self.drive.fetching()) else {
+            return Ok(());
+        };
+        let Some(changed) = self.changed_since(&staying.since)? else {
+            self.drive.tell_of_records();
+            return Ok(());
+        };
+        for id in placements.pinned(&*self.catalog)? {
+            let was_kept = staying.in_use.contains(&id) && !changed.contains(&id);
+            if !was_kept && !matches!(fetch.pin(id), Ok(Pinned::Here | Pinned::Coming)) {
+                // In its time, by who looks at everything.
+                self.drive.tell_of_records();
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// The nodes that got a name or a content since `cursor`; nothing where there are too many.
+    fn changed_since(&self, cursor: &Cursor) -> Result<Option<HashSet<NodeId>>> {
+        let changes = match self.catalog.changes(cursor, CHANGED_MAX) {
+            Ok((changes, _)) => changes,
+            Err(error) if error.kind() == Kind::Conflict => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if changes.len() >= CHANGED_MAX {
+            return Ok(None);
+        }
+        let node = |change: Change| match change {
+            Change::Named { node, .. } | Change::Content(node) => Some(node),
+            Change::Unnamed { .. } | Change::Attrs(_) => None,
+        };
+        Ok(Some(changes.into_iter().filter_map(node).collect()))
     }
 
     fn mark(&self, staying: &Staying, live: log::Mark<'_>) -> Result<u64> {

@@ -36,7 +36,7 @@ pub use clock::Clock;
 pub use copy::CopyDepth;
 pub use drive::{Drive, Settings, Usage};
 pub use events::{Event, Subscription};
-pub use fetch::{Fetch, Here};
+pub use fetch::{Fetch, Here, Pinned};
 pub use follow::{Follower, catch_up};
 pub use history::{VersionEntry, Which};
 pub use horizon::Hold;

@@ -3,9 +3,9 @@
 use crate::fetch::Pinned;
 use crate::placing::{Place, Placements};
 use crate::{Drive, Event, Subscription};
-use larder_core::{DrivePath, Error, Kind, NodeId, Result};
+use larder_core::{DrivePath, Error, Kind, Name, NodeId, Result};
 use larder_policy::rules::Placement;
-use larder_store::Change;
+use larder_store::{Change, Listed};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -47,6 +47,19 @@ struct State {
     ended: bool,
 }
 
+/// What is still to be looked over of a folder: what comes behind a name.
+struct Rest {
+    folder: NodeId,
+    after: Option<Name>,
+}
+
+/// What is looked at next.
+enum Next {
+    Everything,
+    Node(NodeId),
+    Folder(Rest),
+}
+
 /// A look ends before its end.
 enum Stop {
     /// Everything is to be looked over anew, or nothing any more.
@@ -77,6 +90,24 @@ impl Agenda {
         }
         drop(state);
         self.changed.notify_all();
+    }
+
+    /// Waits for something to look at, unless there is a rest; nothing once it has ended.
+    fn next(&self, rest: &mut Vec<Rest>) -> Option<Next> {
+        let mut state = self.state.lock();
+        let idle = |state: &mut State| !state.all && state.nodes.is_empty() && !state.ended;
+        if rest.is_empty() {
+            self.changed.wait_while(&mut state, idle);
+        }
+        if state.ended {
+            return None;
+        }
+        if std::mem::take(&mut state.all) {
+            state.nodes.clear();
+            *rest = vec![Rest { folder: NodeId::ROOT, after: None }];
+            return Some(Next::Everything);
+        }
+        state.nodes.pop_front().map(Next::Node).or_else(|| rest.pop().map(Next::Folder))
     }
 
     fn pause(&self, pause: Duration) {
@@ -126,44 +157,35 @@ impl Drop for Pinner {
 
 impl Shared {
     fn run(&self) {
-        loop {
-            let next = {
-                let mut state = self.agenda.state.lock();
-                let idle = |state: &mut State| !state.all && state.nodes.is_empty() && !state.ended;
-                self.agenda.changed.wait_while(&mut state, idle);
-                if state.ended {
-                    return;
-                }
-                match std::mem::take(&mut state.all) {
-                    true => {
-                        state.nodes.clear();
-                        None
-                    }
-                    false => state.nodes.pop_front(),
-                }
-            };
+        let mut rest = Vec::new();
+        while let Some(next) = self.agenda.next(&mut rest) {
+            let is_everything = matches!(next, Next::Everything);
             let outcome = match next {
-                None => self.everything(),
-                Some(id) => self.node(id),
+                Next::Everything => self.let_go(),
+                Next::Node(id) => {
+                    let again = |_: &_| self.agenda.state.lock().nodes.push_back(id);
+                    self.node(id, &mut rest).inspect_err(again)
+                }
+                Next::Folder(part) => self.page(part, &mut rest),
             };
+            // What failed is tried again, and what was looked at before stays so: without the server it may fail for days.
             if let Err(Stop::Failed(error)) = outcome {
                 tracing::debug!(%error, "keeping what is pinned");
                 self.agenda.pause(FAILED);
-                self.agenda.state.lock().all = true;
+                self.agenda.state.lock().all |= is_everything;
             }
         }
     }
 
-    fn everything(&self) -> Result<(), Stop> {
-        if let Some(fetch) = self.drive.fetching() {
-            // What is not shown any more is not fetched either, whoever asked for it.
-            fetch.let_go(|id, is_pinned| match self.placement(id) {
-                Ok(Placement::Excluded) => false,
-                Ok(Placement::OnDemand) => !is_pinned,
-                Ok(Placement::Pinned) | Err(_) => true,
-            })?;
-        }
-        self.below(NodeId::ROOT, DrivePath::default())
+    /// What is not shown any more is not fetched either, whoever asked for it.
+    fn let_go(&self) -> Result<(), Stop> {
+        let Some(fetch) = self.drive.fetching() else { return Ok(()) };
+        fetch.let_go(|id, is_pinned| match self.placement(id) {
+            Ok(Placement::Excluded) => false,
+            Ok(Placement::OnDemand) => !is_pinned,
+            Ok(Placement::Pinned) | Err(_) => true,
+        })?;
+        Ok(())
     }
 
     fn placement(&self, id: NodeId) -> Result<Placement> {
@@ -172,7 +194,7 @@ impl Shared {
     }
 
     /// A node that is new here, or changed.
-    fn node(&self, id: NodeId) -> Result<(), Stop> {
+    fn node(&self, id: NodeId, rest: &mut Vec<Rest>) -> Result<(), Stop> {
         let node = match self.drive.catalog().node(id) {
             Ok(node) if node.nlink > 0 => node,
             Ok(_) => return Ok(()),
@@ -180,42 +202,61 @@ impl Shared {
             Err(error) => return Err(error.into()),
         };
         if node.is_folder() {
-            return self.below(id, Place::of(self.drive.catalog(), &node)?.path());
+            rest.push(Rest { folder: id, after: None });
+            return Ok(());
         }
         let is_pinned = node.is_file() && self.placement(id)? == Placement::Pinned;
         if is_pinned { self.keep(id) } else { Ok(()) }
     }
 
-    /// Everything in a folder that is pinned.
-    fn below(&self, top: NodeId, path: DrivePath) -> Result<(), Stop> {
-        let mut folders = vec![(top, path)];
-        while let Some((folder, path)) = folders.pop() {
-            let book = self.placements.book();
-            if !book.rules.may_pin_below(&path) {
-                continue;
-            }
-            let mut after = None;
-            loop {
-                let page = match self.drive.list(folder, after.as_ref(), PAGE) {
-                    Err(error) if matches!(error.kind(), Kind::NotFound | Kind::NotADirectory) => break,
-                    page => page?,
-                };
-                let Some(last) = page.last() else { break };
-                after = Some(last.name.clone());
-                for entry in page {
-                    let at = path.join(entry.name);
-                    if entry.node.is_folder() {
-                        folders.push((entry.node.id, at));
-                    } else if entry.node.is_file()
-                        && book.decide(&at, entry.node.kind).placement == Placement::Pinned
-                    {
-                        self.keep(entry.node.id)?;
-                    }
+    /// Some of what is pinned in a folder. What is left, of it and below it, joins the `rest`.
+    fn page(&self, part: Rest, rest: &mut Vec<Rest>) -> Result<(), Stop> {
+        let Rest { folder, mut after } = part;
+        let listed = self.pinned_in(folder, after.as_ref());
+        let mut below = Vec::new();
+        let mut look = |listed: Vec<(Listed, bool)>| {
+            for (entry, is_pinned) in listed {
+                match entry.node.is_folder() {
+                    true => below.push(Rest { folder: entry.node.id, after: None }),
+                    false if is_pinned => self.keep(entry.node.id)?,
+                    false => {}
                 }
-                self.agenda.check()?;
+                after = Some(entry.name);
             }
-        }
-        Ok(())
+            self.agenda.check()
+        };
+        let outcome = match listed {
+            Ok(listed) if listed.is_empty() => return Ok(()),
+            Ok(listed) => look(listed),
+            Err(error) => Err(error.into()),
+        };
+        rest.push(Rest { folder, after });
+        rest.extend(below);
+        outcome
+    }
+
+    /// Some entries of a folder, and whether they are pinned; none where there are no more.
+    fn pinned_in(&self, folder: NodeId, after: Option<&Name>) -> Result<Vec<(Listed, bool)>> {
+        let book = self.placements.book();
+        let listed = Place::of_folder(self.drive.catalog(), folder).and_then(|place| {
+            let path = place.path();
+            match book.rules.may_pin_below(&path) {
+                true => Ok((self.drive.list(folder, after, PAGE)?, path)),
+                false => Ok((Vec::new(), path)),
+            }
+        });
+        let (listed, path) = match listed {
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::NotADirectory) => {
+                return Ok(Vec::new());
+            }
+            listed => listed?,
+        };
+        let pinned = |entry: Listed| {
+            let decision = book.decide(&path.join(entry.name.clone()), entry.node.kind);
+            let is_pinned = entry.node.is_file() && decision.placement == Placement::Pinned;
+            (entry, is_pinned)
+        };
+        Ok(listed.into_iter().map(pinned).collect())
     }
 
     /// Has what is missing of a file come, once there is room for it among those that do.
