@@ -5,7 +5,7 @@
 
 use crate::aside::Aside;
 use crate::askers;
-use crate::attributes::Wanted;
+use crate::attributes::{Wanted, actor};
 use crate::content::with_joined;
 use crate::errno::Answer;
 use crate::kernel;
@@ -150,7 +150,11 @@ impl Filesystem for Adapter {
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(reply, self.run("rmdir", |view| view.rmdir(req, parent.0, name)));
+        // What is in it may not be known here, nor what a rename replaces.
+        let (actor, name) = (actor(req), name.to_owned());
+        self.names(move |adapter| {
+            empty(reply, adapter.run("rmdir", |view| view.rmdir(&actor, parent.0, &name)));
+        });
     }
 
     fn rename(
@@ -163,8 +167,11 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let work = |view: &View| view.rename(req, (from.0, name), (to.0, new_name), flags.bits());
-        empty(reply, self.run("rename", work));
+        let (actor, name, new_name) = (actor(req), name.to_owned(), new_name.to_owned());
+        self.names(move |adapter| {
+            let work = |view: &View| view.rename(&actor, (from.0, &name), (to.0, &new_name), flags.bits());
+            empty(reply, adapter.run("rename", work));
+        });
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {

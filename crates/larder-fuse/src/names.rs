@@ -5,7 +5,7 @@ use crate::errno::{self, Answer};
 use crate::view::View;
 use fuser::{FileAttr, Request};
 use larder_core::{Content, Name, Node, NodeId};
-use larder_drive::{MakeKind, RenameFlags};
+use larder_drive::{Actor, MakeKind, RenameFlags};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
@@ -86,17 +86,17 @@ impl View {
         Ok(())
     }
 
-    pub(crate) fn rmdir(&self, req: &Request, parent: u64, name: &OsStr) -> Answer<()> {
+    pub(crate) fn rmdir(&self, actor: &Actor, parent: u64, name: &OsStr) -> Answer<()> {
         let (parent, name) = (NodeId(parent), name_of(name)?);
         let gone = self.mount.lookup(parent, &name).map_err(|e| errno::of(&e))?;
-        self.mount.rmdir(&actor(req), parent, &name).map_err(|e| errno::of(&e))?;
+        self.mount.rmdir(actor, parent, &name).map_err(|e| errno::of(&e))?;
         self.remember_last_name(gone);
         Ok(())
     }
 
     pub(crate) fn rename(
         &self,
-        req: &Request,
+        actor: &Actor,
         from: (u64, &OsStr),
         to: (u64, &OsStr),
         flags: u32,
@@ -113,7 +113,7 @@ impl View {
             RenameFlags::Replace => self.mount.lookup(to.0, &to.1).ok(),
             RenameFlags::NoReplace | RenameFlags::Exchange => None,
         };
-        self.mount.rename(&actor(req), from, to, flags).map_err(|e| errno::of(&e))?;
+        self.mount.rename(actor, from, to, flags).map_err(|e| errno::of(&e))?;
         if let Some(node) = replaced {
             self.remember_last_name(node);
         }
