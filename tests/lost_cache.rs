@@ -117,15 +117,20 @@ fn a_cache_that_is_deleted_under_a_device_gives_no_wrong_byte() {
         push(&world);
         lose(&world.device.data(), part);
         no_wrong_byte(&world, &files);
-        let begun = Instant::now();
-        let written = write(&world, "during", &world.noise(MIB));
+        // What is called durable is there after a death, or nothing is called so.
+        world.proxy.lead_to(None);
+        let (begun, during) = (Instant::now(), world.noise(MIB));
+        let written = write(&world, "during", &during);
         println!("without {part:?}: {written:?}");
         assert!(begun.elapsed() < ANSWERED, "a write took {:?}", begun.elapsed());
-        no_wrong_byte(&world, &files);
         device.kill();
         world.device.assert_no_panic();
+        world.proxy.lead_to(Some(world.server().address()));
         let device = world.mount();
         all_right(&world, &files);
+        if written.is_ok() {
+            assert!(world.read("during").expect("durable") == during, "without {part:?}");
+        }
         write(&world, "after", b"after").expect("written");
         push(&world);
         assert_eq!(at_server(&world, "after"), b"after");

@@ -294,6 +294,18 @@ impl DiskFile {
         Ok(())
     }
 
+    /// Checks that nobody has deleted it: what is in it then goes with this process.
+    ///
+    /// # Errors
+    /// `Unavailable`; those of fstat(2).
+    pub fn expect_name(&self) -> Result<()> {
+        let stat = fs::fstat(&self.file).map_err(|e| self.failed("stat", e.into()))?;
+        if stat.st_nlink > 0 {
+            return Ok(());
+        }
+        Err(Error::unavailable(format!("{} was deleted while it was in use: start again", self.name)))
+    }
+
     /// Asks the kernel to start writing a range now, so that a later sync has less to wait for. A hint: no errors.
     pub fn start_writeback(&self, offset: u64, len: u64) {
         let flags = libc::SYNC_FILE_RANGE_WRITE;
