@@ -120,6 +120,51 @@ fn changes_of_names_by_others_are_seen() {
 }
 
 #[test]
+fn a_listing_that_the_kernel_keeps_has_what_others_did() {
+    let Some(mount) = TestMount::new() else { return };
+    let drive = mount.drive();
+    let folder = drive.make_folder(&dav(), NodeId::ROOT, name("d"), 0o755).expect("made").id;
+    let mut listing =
+        rustix::fs::Dir::read_from(File::open(mount.path("d")).expect("opens")).expect("a listing");
+    let mut held = || -> Vec<String> {
+        listing.rewind();
+        let told =
+            listing.by_ref().map(|entry| entry.expect("told").file_name().to_string_lossy().into_owned());
+        let mut names: Vec<String> = told.filter(|name| !name.starts_with('.')).collect();
+        names.sort_unstable();
+        names
+    };
+    let listed = || {
+        let entries = fs::read_dir(mount.path("d")).expect("listed");
+        let told = entries.map(|entry| entry.expect("told").file_name().to_string_lossy().into_owned());
+        let mut names: Vec<String> = told.collect();
+        names.sort_unstable();
+        names
+    };
+    let mut expected: Vec<String> = Vec::new();
+    for round in 0..20 {
+        // Twice: the second one is the kernel's.
+        assert_eq!((listed(), listed(), held()), (expected.clone(), expected.clone(), expected.clone()));
+        let text = format!("f{round:02}");
+        match round % 4 {
+            0 => _ = mount.upload(&format!("d/{text}"), b"x"),
+            1 => fs::write(mount.path("d").join(&text), "y").expect("written"),
+            2 => {
+                let gone = name(&expected.remove(0));
+                drive.remove(&dav(), folder, &gone, Unlink::File).expect("removed");
+                continue;
+            }
+            _ => {
+                let old = name(&expected.remove(0));
+                let to = (folder, name(&text));
+                drive.rename(&dav(), (folder, old), to, Replace::Nothing, Vec::new()).expect("renamed");
+            }
+        }
+        expected.push(text);
+    }
+}
+
+#[test]
 fn what_the_kernel_has_not_heard_of_yet_is_looked_up_again() {
     let Some(mount) = TestMount::new() else { return };
     for name in ["made", "taken"] {

@@ -255,7 +255,8 @@ impl Filesystem for Adapter {
     }
 
     fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        reply.opened(FileHandle(self.0.folders.open(ino.0)), kernel::FOLDER_FLAGS);
+        let flags = kernel::folder_flags(self.0.outside.is_listed(larder_core::NodeId(ino.0)));
+        reply.opened(FileHandle(self.0.folders.open(ino.0)), flags);
     }
 
     fn readdir(&self, _: &Request, _: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {

@@ -9,9 +9,12 @@ const BACKGROUND_MAX: u16 = 64;
 /// Bytes read ahead, in KiB, that root may set behind the kernel's own limit of 128.
 pub(crate) const READ_AHEAD_KB: u32 = 1024;
 
-/// How folders are opened. Listings are not cached by the kernel: after any change it would read the folder anew
-/// anyway, and ours know the order to go on in. Zero-message opendir is not agreed either: a handle holds the place.
-pub(crate) const FOLDER_FLAGS: FopenFlags = FopenFlags::empty();
+/// How folders are opened: the kernel caches the listing, and goes on with the one that it has where `is_right`. Zero-message
+/// opendir is not agreed: a handle holds the place.
+pub(crate) fn folder_flags(is_right: bool) -> FopenFlags {
+    let kept = if is_right { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
+    FopenFlags::FOPEN_CACHE_DIR | kept
+}
 
 /// What we ask for where the kernel has it.
 ///

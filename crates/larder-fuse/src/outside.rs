@@ -9,6 +9,9 @@
 //! make names or inodes hold the folder's lock in the kernel until they are planted, and a notification about a name
 //! takes that lock first. Before one about an inode we therefore notify the folder of a name that cannot exist.
 //! Source: fuse_reverse_inval_entry and fuse_change_attributes in the kernel's fs/fuse.
+//!
+//! Listings that the kernel caches are used where no name in the folder changed since it was opened before, through whatever
+//! door; else opening it drops them. Source: fuse_dir_open and fuse_readdir_cached there.
 
 use fuser::{INodeNo, Notifier};
 use larder_core::{Name, Node, NodeId};
@@ -23,6 +26,8 @@ use std::time::Duration;
 /// Changes that wait for the thread; beyond that everything is invalidated instead, and of what is named only names in
 /// the root wait on, up to as many: a folder takes the names below it along, and a name that is gone is in no listing.
 const QUEUE_MAX: usize = 65_536;
+/// Folders whose listings are known to be right, 8 bytes each; beyond that the kernel reads all of them anew.
+const LISTED_MAX: usize = 1 << 20;
 /// No entry has this name; a notification about it only waits for the folder's requests.
 const NO_NAME: &str = "/";
 
@@ -48,6 +53,8 @@ struct State {
     ended: bool,
     /// How many handles each node has open.
     open: HashMap<NodeId, usize>,
+    /// Folders that were opened since a name in them changed.
+    listed: HashSet<NodeId>,
 }
 
 /// The queue between committing threads and the notifying one.
@@ -60,10 +67,17 @@ pub(crate) struct Outside {
 impl Outside {
     /// Takes note of a commit; called on the committing thread.
     pub(crate) fn note(&self, event: &Event<'_>) {
+        let mut state = self.state.lock();
+        for change in event.changes {
+            if let Change::Named { parent, node, .. } | Change::Unnamed { parent, node, .. } = change {
+                state.listed.remove(parent);
+                // Its `..` is another one now.
+                state.listed.remove(node);
+            }
+        }
         if event.door == Door::Mount || event.changes.is_empty() {
             return;
         }
-        let mut state = self.state.lock();
         for change in event.changes {
             state.push(change, event.changes);
         }
@@ -76,6 +90,15 @@ impl Outside {
     pub(crate) fn is_stale(&self, id: NodeId) -> bool {
         let state = self.state.lock();
         state.everything || state.nodes.contains_key(&id)
+    }
+
+    /// A folder is about to be opened; says whether its names are those of the time when it was opened before.
+    pub(crate) fn is_listed(&self, folder: NodeId) -> bool {
+        let listed = &mut self.state.lock().listed;
+        if listed.len() >= LISTED_MAX {
+            listed.clear();
+        }
+        !listed.insert(folder)
     }
 
     /// A handle of `id` was opened.
@@ -259,6 +282,22 @@ mod tests {
         assert!(!outside.is_stale(NodeId(2)));
         outside.note(&Event { door: Door::Dav, changes: &[named(2)] });
         assert!(outside.is_stale(NodeId(2)));
+    }
+
+    #[test]
+    fn a_listing_is_right_until_a_name_changes_through_any_door() {
+        let (outside, folder) = (Outside::default(), NodeId::ROOT);
+        assert!(!outside.is_listed(folder), "nobody knows what the kernel has");
+        assert!(outside.is_listed(folder) && outside.is_listed(folder));
+        for door in [Door::Mount, Door::Dav] {
+            outside.note(&Event { door, changes: &[Change::Content(folder), Change::Attrs(folder)] });
+            assert!(outside.is_listed(folder));
+            outside.note(&Event { door, changes: &[named(2)] });
+            assert!(!outside.is_listed(folder) && outside.is_listed(folder));
+        }
+        assert!(!outside.is_listed(NodeId(2)) && outside.is_listed(NodeId(2)));
+        outside.note(&Event { door: Door::Mount, changes: &[named(2)] });
+        assert!(!outside.is_listed(NodeId(2)), "it has moved");
     }
 
     #[test]
