@@ -21,7 +21,8 @@ pub struct Proxy {
 struct Shared {
     /// Where the server is; without it connections are refused.
     target: Mutex<Option<SocketAddr>>,
-    open: Mutex<Vec<TcpStream>>,
+    /// The ends of connections.
+    open: Mutex<Vec<Arc<TcpStream>>>,
     moved: AtomicU64,
     sent: AtomicU64,
     requests: AtomicU64,
@@ -105,18 +106,20 @@ impl Shared {
     fn forward(self: &Arc<Self>, device: TcpStream) {
         let target = *self.target.lock();
         let Some(server) = target.and_then(|target| TcpStream::connect(target).ok()) else { return };
-        let twin = |stream: &TcpStream| stream.try_clone().expect("a descriptor");
-        self.open.lock().extend([twin(&device), twin(&server)]);
-        let pairs = [(twin(&device), twin(&server), false), (server, device, true)];
-        for (from, to, down) in pairs {
-            let shared = self.clone();
-            std::thread::spawn(move || shared.copy(from, to, down));
+        let ends = [Arc::new(device), Arc::new(server)];
+        self.open.lock().extend(ends.clone());
+        for down in [false, true] {
+            let (shared, [device, server]) = (self.clone(), ends.clone());
+            std::thread::spawn(move || match down {
+                false => shared.copy(&device, &server, down),
+                true => shared.copy(&server, &device, down),
+            });
         }
     }
 
-    fn copy(&self, mut from: TcpStream, mut to: TcpStream, down: bool) {
+    fn copy(&self, from: &Arc<TcpStream>, to: &Arc<TcpStream>, down: bool) {
         let mut buffer = vec![0; STEP];
-        while let Ok(len @ 1..) = from.read(&mut buffer) {
+        while let Ok(len @ 1..) = (&**from).read(&mut buffer) {
             if !down && buffer[..len].windows(9).any(|bytes| bytes == b" HTTP/1.1") {
                 self.requests.fetch_add(1, Ordering::Relaxed);
             }
@@ -134,12 +137,14 @@ impl Shared {
             } else {
                 self.sent.fetch_add(len as u64, Ordering::Relaxed);
             }
-            if to.write_all(&buffer[..len]).is_err() {
+            if (&**to).write_all(&buffer[..len]).is_err() {
                 break;
             }
         }
         self.closed.fetch_add(u64::from(!down), Ordering::Relaxed);
         let _ = from.shutdown(Shutdown::Both);
         let _ = to.shutdown(Shutdown::Both);
+        // As long as one is open here, the other side may wait for it to take what it sends, which nobody reads.
+        self.open.lock().retain(|end| !Arc::ptr_eq(end, from) && !Arc::ptr_eq(end, to));
     }
 }
