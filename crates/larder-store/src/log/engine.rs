@@ -23,6 +23,9 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+/// Entries of the index looked at under one lock.
+const PAGE: usize = 1024;
+
 /// An open store.
 ///
 /// Locks are taken in this order: `maintenance`, `superblock`, the end of the log, `tables`, `index`, `work`.
@@ -154,6 +157,25 @@ impl Engine {
             })
             .inspect_err(|error| self.index_failed(error))?;
         Ok(pairs)
+    }
+
+    /// Calls `visit` with each key below `prefix`, in order, and its slot as it is. A page of them is looked at under one
+    /// lock, so that what changes meanwhile is seen or not.
+    ///
+    /// # Errors
+    /// Those of the index and of `visit`.
+    pub fn each_slot(
+        &self,
+        prefix: &[u8],
+        mut visit: impl FnMut(Vec<u8>, Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.scan_slots(prefix, after.as_deref(), PAGE)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(last.clone());
+            page.into_iter().try_for_each(|(key, slot)| visit(key, slot))?;
+        }
     }
 
     /// Appends `batch` to the log and applies it; returns the position behind it.

@@ -13,8 +13,8 @@ use crate::recent::Recent;
 use larder_core::{ChunkId, Result};
 use std::collections::{BTreeMap, HashSet};
 
-/// Entries of the index looked at under one lock.
-const PAGE: usize = 1024;
+/// Chunks dropped at a time.
+const DROPPED: usize = 1024;
 
 /// How long a chunk was not used: its last use, and among those whose use is not known its place in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -163,7 +163,7 @@ impl Engine {
                 return Ok(());
             }
             dead.push((id, key, slot));
-            if dead.len() >= PAGE {
+            if dead.len() >= DROPPED {
                 self.drop_all(&dead, &spares, collected)?;
                 dead.clear();
             }
@@ -174,18 +174,10 @@ impl Engine {
     }
 
     fn each_chunk(&self, mut visit: impl FnMut(ChunkId, Location, Pair) -> Result<()>) -> Result<()> {
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let page = self.scan_slots(&[CHUNK], after.as_deref(), PAGE)?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            after = Some(last.clone());
-            for (key, slot) in page {
-                let id = slot::chunk_of(&key)?;
-                if let Slot::Chunk(location) = Slot::decode(&slot)? {
-                    visit(id, location, (key, slot))?;
-                }
-            }
-        }
+        self.each_slot(&[CHUNK], |key, slot| match Slot::decode(&slot)? {
+            Slot::Chunk(location) => visit(slot::chunk_of(&key)?, location, (key, slot)),
+            _ => Ok(()),
+        })
     }
 }
 

@@ -24,8 +24,6 @@ use std::ops::Bound;
 
 /// First byte of the keys of holes.
 const HOLE: u8 = b'h';
-/// Entries of the index looked at under one lock.
-const PAGE: usize = 1024;
 /// The place of a value that the index itself holds.
 const NOWHERE: Location = Location { position: Position(0), stored_len: 0, raw_len: 0, flags: 0 };
 
@@ -155,28 +153,17 @@ impl Engine {
     /// Calls `visit` with each key of which the index in use and `fresh` do not say the same.
     fn each_difference(&self, fresh: &Index, mut visit: impl FnMut(Vec<u8>) -> Result<()>) -> Result<()> {
         let mut others = fresh.range(Bound::Unbounded).peekable();
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let page = self.scan_slots(&[], after.as_deref(), PAGE)?;
-            let last = page.last().map(|(key, _)| key.clone());
-            for (key, slot) in page {
-                let before =
-                    |other: &Result<(sled::IVec, sled::IVec)>| other.as_ref().is_ok_and(|o| *o.0 < *key);
-                while let Some(other) = others.next_if(before) {
-                    visit(other?.0.to_vec())?;
-                }
-                let same =
-                    |other: &Result<(sled::IVec, sled::IVec)>| other.as_ref().map_or(true, |o| *o.0 == *key);
-                let other = others.next_if(same).transpose()?;
-                if other.is_none_or(|(_, other)| *other != *slot) {
-                    visit(key)?;
-                }
+        self.each_slot(&[], |key, slot| {
+            let before = |other: &Result<(sled::IVec, sled::IVec)>| other.as_ref().is_ok_and(|o| *o.0 < *key);
+            while let Some(other) = others.next_if(before) {
+                visit(other?.0.to_vec())?;
             }
-            match last {
-                Some(_) => after = last,
-                None => return others.try_for_each(|other| visit(other?.0.to_vec())),
-            }
-        }
+            let same =
+                |other: &Result<(sled::IVec, sled::IVec)>| other.as_ref().map_or(true, |o| *o.0 == *key);
+            let other = others.next_if(same).transpose()?;
+            if other.is_none_or(|(_, other)| *other != *slot) { visit(key) } else { Ok(()) }
+        })?;
+        others.try_for_each(|other| visit(other?.0.to_vec()))
     }
 }
 

@@ -11,9 +11,6 @@ use larder_core::{ChunkId, Error, Kind, Result};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-/// Entries of the index looked at under one lock.
-const PAGE: usize = 1024;
-
 /// What a scrub found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scrubbed {
@@ -62,18 +59,13 @@ impl Engine {
 
     /// Stores again what was set aside and is whole after all: a cable or a memory may have been bad, and is no more.
     fn look_again_at_all(&self) -> Result<()> {
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let page = self.scan_slots(&[QUARANTINED], after.as_deref(), PAGE)?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            after = Some(last.clone());
-            for (key, _) in page {
-                let id = slot::chunk_of(&key)?;
-                if let Some(location) = self.quarantined_at(&id)? {
-                    self.look_again(&id, location)?;
-                }
+        self.each_slot(&[QUARANTINED], |key, _| {
+            let id = slot::chunk_of(&key)?;
+            match self.quarantined_at(&id)? {
+                Some(location) => self.look_again(&id, location).map(drop),
+                None => Ok(()),
             }
-        }
+        })
     }
 
     fn scrub_segment(
@@ -126,22 +118,17 @@ impl Engine {
         scrubbed: &mut Scrubbed,
         pace: Pace<'_>,
     ) -> Result<()> {
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let page = self.scan_slots(&[CHUNK], after.as_deref(), PAGE)?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            after = Some(last.clone());
-            for (key, slot) in page {
-                let Slot::Chunk(location) = Slot::decode(&slot)? else { continue };
-                if unread.iter().any(|range| range.contains(&location.position)) {
-                    let id = slot::chunk_of(&key)?;
-                    if self.check_chunk(&id, location, scrubbed)? {
-                        self.store_again(&id, location)?;
-                    }
-                    pace(location.stored_len.into());
+        self.each_slot(&[CHUNK], |key, slot| {
+            let Slot::Chunk(location) = Slot::decode(&slot)? else { return Ok(()) };
+            if unread.iter().any(|range| range.contains(&location.position)) {
+                let id = slot::chunk_of(&key)?;
+                if self.check_chunk(&id, location, scrubbed)? {
+                    self.store_again(&id, location)?;
                 }
+                pace(location.stored_len.into());
             }
-        }
+            Ok(())
+        })
     }
 
     /// Gives the chunk at `location`, whose body is whole and whose header is not, a new record: a rebuild finds

@@ -7,9 +7,6 @@ use super::slot::{CHUNK, QUARANTINED, Slot};
 use larder_core::Result;
 use std::collections::BTreeMap;
 
-/// Entries of the index looked at under one lock.
-const PAGE: usize = 1024;
-
 /// One segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SegmentStats {
@@ -53,7 +50,7 @@ impl Engine {
         let mut stats = Stats { syncs: self.appender.sync_stats(), ..Stats::default() };
         let mut used: BTreeMap<u32, u64> = BTreeMap::new();
         self.each_slot(&[CHUNK], |_, slot| {
-            if let Slot::Chunk(location) = Slot::decode(slot)? {
+            if let Slot::Chunk(location) = Slot::decode(&slot)? {
                 let bytes = HEADER_BYTES as u64 + u64::from(location.stored_len);
                 stats.chunks += 1;
                 stats.plain_bytes += u64::from(location.raw_len);
@@ -87,20 +84,10 @@ impl Engine {
     pub fn digest(&self) -> Result<[u8; 32]> {
         let mut hasher = blake3::Hasher::new();
         self.each_slot(&[], |key, slot| {
-            hasher.update(&(key.len() as u32).to_le_bytes()).update(key);
-            hasher.update(&(slot.len() as u32).to_le_bytes()).update(slot);
+            hasher.update(&(key.len() as u32).to_le_bytes()).update(&key);
+            hasher.update(&(slot.len() as u32).to_le_bytes()).update(&slot);
             Ok(())
         })?;
         Ok(*hasher.finalize().as_bytes())
-    }
-
-    fn each_slot(&self, prefix: &[u8], mut visit: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let page = self.scan_slots(prefix, after.as_deref(), PAGE)?;
-            page.iter().try_for_each(|(key, slot)| visit(key, slot))?;
-            let Some((last, _)) = page.into_iter().last() else { return Ok(()) };
-            after = Some(last);
-        }
     }
 }
