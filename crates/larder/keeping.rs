@@ -2,15 +2,12 @@
 
 use crate::data::Opened;
 use crate::fetching::not_remote;
-use larder_core::{ChunkId, DrivePath, Error, Kind, Name, Node, NodeId, NodeKind, Result};
-use larder_drive::Book;
+use larder_core::{ChunkId, DrivePath, Error, Kind, Node, NodeId, NodeKind, Result};
+use larder_drive::{Book, each_below};
 use larder_policy::rules::{Decision, Placement};
 use larder_store::Catalog;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
-
-/// Entries read at a time.
-const PAGE: usize = 1024;
 
 /// Says which rule decides about `path`, whose it is, and what it would cost to decide otherwise. What is hidden is told of,
 /// too.
@@ -29,12 +26,19 @@ pub fn why(opened: &Opened, path: &DrivePath) -> Result<Value> {
     let book = placements.book();
     let decision = book.decide(path, node.kind);
     let (mut files, mut total, mut here) = (0_u64, 0, 0);
-    each_file(known, node, path.clone(), &mut |_, node| {
-        files += 1;
-        total += node.size_bytes();
-        here += drive.here(&node)?.bytes;
-        Ok(())
-    })?;
+    each_below(
+        known,
+        (node, path.clone()),
+        |_| true,
+        |_, node| {
+            if node.is_file() {
+                files += 1;
+                total += node.size_bytes();
+                here += drive.here(&node)?.bytes;
+            }
+            Ok(())
+        },
+    )?;
     let is_pinned = decision.placement == Placement::Pinned;
     Ok(json!({
         "path": path.to_string(),
@@ -87,16 +91,24 @@ pub fn free(opened: &Opened, path: &DrivePath) -> Result<Value> {
         return Err(kept(&book, path, decision));
     }
     let (mut chunks, mut pinned, mut unsent) = (HashMap::new(), 0_u64, 0_u64);
-    each_file(known, top, path.clone(), &mut |at, node| {
-        if book.decide(at, NodeKind::File).placement == Placement::Pinned {
-            pinned += 1;
-        } else if drive.catalog().is_queued(node.id)? {
-            unsent += 1;
-        } else {
-            chunks.extend(fetch.chunks_here(node.id)?);
-        }
-        Ok(())
-    })?;
+    each_below(
+        known,
+        (top, path.clone()),
+        |_| true,
+        |at, node| {
+            if !node.is_file() {
+                return Ok(());
+            }
+            if book.decide(at, NodeKind::File).placement == Placement::Pinned {
+                pinned += 1;
+            } else if drive.catalog().is_queued(node.id)? {
+                unsent += 1;
+            } else {
+                chunks.extend(fetch.chunks_here(node.id)?);
+            }
+            Ok(())
+        },
+    )?;
     evictor.release(&chunks.keys().copied().collect::<HashSet<ChunkId>>())?;
     let ids: Vec<ChunkId> = chunks.keys().copied().collect();
     let gone = drive.chunks().missing(&ids)?;
@@ -115,34 +127,4 @@ fn kept(book: &Book, path: &DrivePath, decision: Decision) -> Error {
     Error::denied(format!(
         "{path} is kept on this device by the rule {rule:?}: `larder unpin` takes it away, `larder rules` shows all"
     ))
-}
-
-/// Calls `visit` with `top`, if it is a file, or with each file below it that `catalog` shows.
-fn each_file(
-    catalog: &dyn Catalog,
-    top: Node,
-    path: DrivePath,
-    visit: &mut dyn FnMut(&DrivePath, Node) -> Result<()>,
-) -> Result<()> {
-    if top.is_file() {
-        return visit(&path, top);
-    }
-    let mut folders = if top.is_folder() { vec![(top.id, path)] } else { Vec::new() };
-    while let Some((folder, path)) = folders.pop() {
-        let mut after: Option<Name> = None;
-        loop {
-            let page = catalog.list(folder, after.as_ref(), PAGE)?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.name.clone());
-            for entry in page {
-                let at = path.join(entry.name);
-                if entry.node.is_folder() {
-                    folders.push((entry.node.id, at));
-                } else if entry.node.is_file() {
-                    visit(&at, entry.node)?;
-                }
-            }
-        }
-    }
-    Ok(())
 }

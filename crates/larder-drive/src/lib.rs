@@ -45,7 +45,7 @@ pub use larder_policy::rules::Placement;
 pub use locks::{Lock, LockRequest, Locks, OWNER_MAX_BYTES as LOCK_OWNER_MAX_BYTES, is_locked};
 pub use mount::{Allocate, Handle, MakeKind, Mount, OpenFlags, RenameFlags, Seek};
 pub use pinning::Pinner;
-pub use placing::{Book, Place, Placed, Placements};
+pub use placing::{Book, Place, Placed, Placements, each_below};
 pub use push::{After, Conflicts, Label, PushStatus, Pusher, Steps};
 pub use read::Reader;
 pub use tree::undisturbed;

@@ -59,15 +59,39 @@ impl Book {
     }
 }
 
-/// Calls `visit` with every entry of a folder.
-fn each(catalog: &dyn Catalog, folder: NodeId, mut visit: impl FnMut(Listed) -> Result<()>) -> Result<()> {
-    let mut after = None;
-    loop {
-        let page = catalog.list(folder, after.as_ref(), PAGE)?;
-        let Some(last) = page.last() else { return Ok(()) };
-        after = Some(last.name.clone());
-        page.into_iter().try_for_each(&mut visit)?;
+/// Calls `visit` with `top`, if it is no folder, or with everything below it that is none and that `catalog` shows, in the folders
+/// that `opens` says yes to.
+///
+/// # Errors
+/// Those of the catalog and of `visit`.
+pub fn each_below(
+    catalog: &dyn Catalog,
+    top: (Node, DrivePath),
+    opens: impl Fn(&DrivePath) -> bool,
+    mut visit: impl FnMut(&DrivePath, Node) -> Result<()>,
+) -> Result<()> {
+    let mut folders = Vec::new();
+    match top {
+        (node, path) if node.is_folder() => folders.push((node.id, path)),
+        (node, path) => visit(&path, node)?,
     }
+    while let Some((folder, path)) = folders.pop() {
+        let mut after = None;
+        // The last page is empty.
+        while opens(&path) {
+            let page = catalog.list(folder, after.as_ref(), PAGE)?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.name.clone());
+            for Listed { name, node } in page {
+                let at = path.join(name);
+                match node.is_folder() {
+                    true => folders.push((node.id, at)),
+                    false => visit(&at, node)?,
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Placements {
@@ -115,21 +139,18 @@ impl Placements {
     /// Those of the index.
     pub fn pinned(&self, known: &dyn Catalog) -> Result<HashSet<NodeId>> {
         let (book, mut pinned) = (self.book(), HashSet::new());
-        let mut folders = vec![(NodeId::ROOT, DrivePath::default())];
-        while let Some((folder, path)) = folders.pop() {
-            if !book.rules.may_pin_below(&path) {
-                continue;
-            }
-            each(known, folder, |entry| {
-                let at = path.join(entry.name);
-                if entry.node.is_folder() {
-                    folders.push((entry.node.id, at));
-                } else if book.decide(&at, entry.node.kind).placement == Placement::Pinned {
-                    pinned.insert(entry.node.id);
+        let root = (known.node(NodeId::ROOT)?, DrivePath::default());
+        each_below(
+            known,
+            root,
+            |path| book.rules.may_pin_below(path),
+            |at, node| {
+                if book.decide(at, node.kind).placement == Placement::Pinned {
+                    pinned.insert(node.id);
                 }
                 Ok(())
-            })?;
-        }
+            },
+        )?;
         Ok(pinned)
     }
 
