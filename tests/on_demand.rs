@@ -15,7 +15,10 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 use support::process::signal;
 use support::remote::{MIB, World, errno, names};
-use support::soon;
+use support::{soon, within};
+
+/// A device that lost its server asks for it again each 15 s at the latest, and once more where it was known by another token.
+const KNOWN_AGAIN: Duration = Duration::from_secs(40);
 
 #[test]
 fn the_whole_project_is_there_and_moves_only_what_is_read() {
@@ -271,5 +274,9 @@ fn a_device_that_was_removed_is_told_so() {
     assert_eq!(errno(world.read("file")), Some(Errno::ACCESS.raw_os_error()));
     world.put("other", b"news");
     assert!(soon(|| world.device.log().contains("larder login")), "{}", world.device.log());
+    // What somebody logs in for again, a mount that is there takes at once.
+    world.device.log_in(world.proxy.address());
+    assert!(within(KNOWN_AGAIN, || world.read("file").is_ok()), "{}", world.device.log());
+    assert!(within(KNOWN_AGAIN, || world.read("other").is_ok_and(|bytes| bytes == b"news")));
     world.end(device);
 }

@@ -140,12 +140,8 @@ pub enum Command {
         dir: PathBuf,
         #[command(flatten)]
         mounting: Mounting,
-        /// Whether programs may still read what is at the server of a file whose fetch is paused, or wait
-        #[arg(long, value_enum, env = "LARDER_PAUSED_READS", default_value_t = PausedReads::Go)]
-        paused_reads: PausedReads,
-        /// Which content a file gets that was changed here and at the server; the other one is in its history
-        #[arg(long, value_enum, env = "LARDER_CONFLICTS", default_value_t = Conflicts::Both)]
-        conflicts: Conflicts,
+        #[command(flatten)]
+        ways: Ways,
         /// Go to the background once mounted
         #[arg(long)]
         daemon: bool,
@@ -316,18 +312,31 @@ pub struct Whole {
     pub up: bool,
 }
 
+/// The ways of a mount of a server's project; where nobody says anything, what was said before holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
+pub struct Ways {
+    /// Whether programs may still read what is at the server of a file whose fetch is paused (go, if nobody said so), or wait
+    #[arg(long, value_enum, env = "LARDER_PAUSED_READS")]
+    pub paused_reads: Option<PausedReads>,
+    /// Which content a file gets that was changed here and at the server (keep-both, if nobody said so); the other one is in its
+    /// history
+    #[arg(long, value_enum, env = "LARDER_CONFLICTS")]
+    pub conflicts: Option<Conflicts>,
+}
+
 /// What becomes of reads while a fetch is paused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum PausedReads {
     /// They are fetched all the same
-    #[default]
     Go,
     /// They wait for the end of the pause, up to --reader-deadline
     Wait,
 }
 
 /// Which content a file gets that both sides changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Conflicts {
     /// The server's; this device's stays beside it as a file of its own
     #[default]

@@ -1,31 +1,22 @@
 //! One function per command.
 
-use crate::args::{Cli, Command, Common, DeviceCommand, Mounting, PausedReads, Serving, UserCommand};
-use crate::config::{Config, ServerSettings, StoreSettings};
+use crate::args::{Cli, Command, Common, DeviceCommand, UserCommand};
+use crate::config::{Config, StoreSettings};
 use crate::directory::holds_drive;
 use crate::failure::exit_code;
 use crate::limiting::Limiting;
 use crate::login::Login;
-use crate::origin::Place;
 use crate::request::Request;
-use crate::run::{MountPlan, Plan};
 use crate::show::{self, Bar, Look};
 use crate::users::{PASSWORD_MAX_BYTES, made_password};
-use crate::{
-    client, daemon, doctor, joined, logging, mounts, notify, ordering, prompt, ruling, run, time, umounting,
-    watch,
-};
+use crate::{client, doctor, logging, mounts, ordering, prompt, ruling, time, umounting, watch};
 use clap::CommandFactory;
 use larder_core::{Error, Kind, Result};
 use larder_drive::Clock;
-use larder_store::origin::Policy;
 use serde_json::{Value, json};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-/// How often `mount` tries to be the process that opens the drive; mounts of one drive are often made at once, at boot.
-const MOUNT_TRIES: u32 = 3;
 
 /// Carries out a command line.
 ///
@@ -45,8 +36,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     match command {
         Command::Up { dir, serving, mounting } => here.up(dir, &serving, mounting),
         Command::Serve { serving } => here.serve(&serving, None),
-        Command::Mount { source, dir, mounting, paused_reads, conflicts, daemon } => {
-            here.mount(source, dir, mounting, (paused_reads == PausedReads::Wait, conflicts.into()), daemon)
+        Command::Mount { source, dir, mounting, ways, daemon } => {
+            here.mount(source, dir, mounting, ways, daemon)
         }
         Command::Umount { dir } => {
             let dir = umounting::run(&dir, |data| here.store_in(Some(data)))?;
@@ -86,112 +77,25 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
 }
 
 /// The options that every command has.
-struct Here {
-    common: Common,
-    config: Config,
+pub struct Here {
+    /// What the command line says of every command.
+    pub common: Common,
+    /// What files say.
+    pub config: Config,
 }
 
 impl Here {
-    fn store(&self) -> Result<StoreSettings> {
+    pub fn store(&self) -> Result<StoreSettings> {
         self.config.store(&self.common)
     }
 
     /// Settings of the store in `data`, or of the usual one.
-    fn store_in(&self, data: Option<PathBuf>) -> Result<StoreSettings> {
+    pub fn store_in(&self, data: Option<PathBuf>) -> Result<StoreSettings> {
         self.config.store(&Common { data, ..self.common.clone() })
     }
 
-    fn up(&self, dir: Option<PathBuf>, serving: &Serving, mounting: Mounting) -> Result<ExitCode> {
-        let home = || Error::invalid("which DIR? this user has no home directory");
-        let dir = match dir {
-            Some(dir) => dir,
-            None => crate::config::home().ok_or_else(home)?.join("Larder"),
-        };
-        let dir = std::path::absolute(&dir).map_err(|e| Error::io(dir.display().to_string(), e))?;
-        // What a mount that died has left cannot be read, and is cleared by the next mount.
-        if let Err(e) = std::fs::create_dir_all(&dir)
-            && e.kind() != std::io::ErrorKind::AlreadyExists
-            && e.raw_os_error() != Some(rustix::io::Errno::NOTCONN.raw_os_error())
-        {
-            return Err(Error::io(format!("mount point {}", dir.display()), e));
-        }
-        let source = self.store()?.data;
-        self.serve(serving, Some(MountPlan { source, dir, options: mounting.options, optional: true }))
-    }
-
-    fn serve(&self, serving: &Serving, mount: Option<MountPlan>) -> Result<ExitCode> {
-        let http = Some(self.config.server(serving)?);
-        let store = self.store()?;
-        if Place::of(&store.data)?.is_some() {
-            return Err(Error::invalid(format!(
-                "{} is what this device has of a server's project: `larder mount` shows it, --data DIR names a drive to \
-                 serve",
-                store.data.display()
-            )));
-        }
-        self.stay(Plan { admin_password: admin_password(), ..self.plan(store, http, mount) }, serving.daemon)
-    }
-
-    fn mount(
-        &self,
-        source: PathBuf,
-        dir: PathBuf,
-        mounting: Mounting,
-        (pause_holds_readers, conflicts): (bool, Policy),
-        background: bool,
-    ) -> Result<ExitCode> {
-        let data = match Place::parse(&source)? {
-            // Its device's own directory is what is mounted, here and in /proc/mounts.
-            Some(place) => place.prepare(self.common.data.clone())?,
-            None => std::path::absolute(&source).map_err(|e| Error::io(source.display().to_string(), e))?,
-        };
-        let options = match Place::of(&data)? {
-            Some(_) => of_a_server(mounting.options),
-            None => mounting.options,
-        };
-        let (source, mut store) = (data.clone(), self.store_in(Some(data))?);
-        store.fetching.pause_holds_readers = pause_holds_readers;
-        store.conflicts = conflicts;
-        let dir = std::path::absolute(&dir).map_err(|e| Error::io(dir.display().to_string(), e))?;
-        let request = Request::Mount { source: source.clone(), dir: dir.clone(), options: options.clone() };
-        let mut tries = MOUNT_TRIES;
-        loop {
-            if client::ask_lasting(&store, &request)?.is_some() {
-                let line =
-                    format!("Mounted  {} (by the server that has {} open)", dir.display(), source.display());
-                self.say(&line, &json!({ "ready": true, "mount": dir, "by_server": true }));
-                let stays = notify::is_listening() && !background;
-                return if stays { joined::stay(&store, &dir) } else { Ok(()) }.map(|()| ExitCode::SUCCESS);
-            }
-            let (source, dir, options) = (source.clone(), dir.clone(), options.clone());
-            let mount = Some(MountPlan { source, dir, options, optional: false });
-            tries -= 1;
-            match self.stay(self.plan(store.clone(), None, mount), background) {
-                // Another process opened it in between, and makes the mount as well.
-                Err(error) if error.kind() == Kind::Conflict && tries > 0 => {}
-                done => return done,
-            }
-        }
-    }
-
-    fn plan(&self, store: StoreSettings, http: Option<ServerSettings>, mount: Option<MountPlan>) -> Plan {
-        let usual = self.store_in(None).is_ok_and(|usual| usual.data == store.data);
-        let command = if usual { "larder".into() } else { format!("larder --data {}", store.data.display()) };
-        Plan { store, http, mount, admin_password: None, command, json: self.common.json }
-    }
-
-    fn stay(&self, plan: Plan, background: bool) -> Result<ExitCode> {
-        if background && !daemon::is_child() {
-            return daemon::start();
-        }
-        if daemon::is_child() {
-            daemon::detach();
-        }
-        run::run(plan).map(|()| ExitCode::SUCCESS)
-    }
-
     /// Says something to people, or to programs.
-    fn say(&self, line: &str, value: &Value) {
+    pub fn say(&self, line: &str, value: &Value) {
         if self.common.json { println!("{value}") } else { println!("{line}") }
     }
 
@@ -360,12 +264,6 @@ impl Asked {
     }
 }
 
-/// Options of a mount whose files a server names: no programs and devices that give it this machine's rights, unless the user
-/// says so.
-fn of_a_server(options: Vec<String>) -> Vec<String> {
-    ["nosuid", "nodev"].map(String::from).into_iter().chain(options).collect()
-}
-
 /// The password to set, and again if it was made here.
 fn password(from_stdin: bool) -> Result<(String, Option<String>)> {
     if !from_stdin {
@@ -376,25 +274,4 @@ fn password(from_stdin: bool) -> Result<(String, Option<String>)> {
     let read = std::io::stdin().take(PASSWORD_MAX_BYTES as u64 + 2).read_to_string(&mut text);
     read.map_err(|e| Error::invalid("password from standard input").because(e))?;
     Ok((text.trim_end_matches(['\n', '\r']).to_string(), None))
-}
-
-#[expect(clippy::disallowed_methods, reason = "the binary is where the environment is read")]
-fn admin_password() -> Option<String> {
-    std::env::var("LARDER_ADMIN_PASSWORD").ok().filter(|password| !password.is_empty())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_gives_no_rights_here() {
-        let read = |options: &[&str]| {
-            let options = of_a_server(options.iter().map(|option| String::from(*option)).collect());
-            crate::mounting::parsed(Path::new("/data"), &options).expect("known")
-        };
-        let usual = read(&["allow_other"]);
-        assert!(!usual.suid && !usual.dev && !usual.read_only && usual.allow_other);
-        assert!(read(&["suid"]).suid && read(&["dev"]).dev, "whoever mounts may trust the server");
-    }
 }

@@ -1,6 +1,7 @@
 //! The data directory: opened by one process at a time.
 
 use crate::actor;
+use crate::args::{PausedReads, Ways};
 use crate::config::StoreSettings;
 use crate::directory::{holds_drive, make_private};
 use crate::evicting::{self, Evictor};
@@ -101,6 +102,16 @@ impl Opened {
     pub fn mount_options(&self, options: &[String]) -> Vec<String> {
         let read_only = self.sync.as_ref().is_some_and(|sync| !sync.is_writable());
         options.iter().cloned().chain(read_only.then(|| "ro".into())).collect()
+    }
+
+    /// Has a server's project go these ways from now on, as far as somebody said so.
+    pub fn set_ways(&self, ways: Ways) {
+        if let Some((fetch, reads)) = self.drive.fetching().zip(ways.paused_reads) {
+            fetch.set_pause_holds_readers(reads == PausedReads::Wait);
+        }
+        if let Some((sync, conflicts)) = self.sync.as_ref().zip(ways.conflicts) {
+            sync.pusher.set_policy(conflicts.into());
+        }
     }
 
     /// What keeps a mirror and its server the same; `None` for a drive of its own.

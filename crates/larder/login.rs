@@ -148,7 +148,9 @@ impl Server {
     pub fn origin(&self, project: &str, pace: Arc<dyn Pace>) -> Result<HttpOrigin> {
         let roots = certificates(self.ca.as_deref())?;
         let connection = Connection::new(&self.url, &Credentials::Token(&self.token), roots)?;
-        Ok(HttpOrigin::new(connection.paced(pace), project))
+        let url = self.url.clone();
+        let again = move || Self::load(&url).ok().map(|server| server.token);
+        Ok(HttpOrigin::new(connection.paced(pace).renewed(Box::new(again)), project))
     }
 }
 

@@ -53,6 +53,7 @@ mod run;
 mod shaping;
 mod show;
 mod status_line;
+mod staying;
 mod stream;
 mod subcommands;
 mod time;

@@ -1,5 +1,6 @@
 //! Carries out requests on an open drive, whether a server has it or a command alone.
 
+use crate::args::Ways;
 use crate::auth::Auth;
 use crate::data::Opened;
 use crate::limiter::Limiter;
@@ -124,7 +125,7 @@ impl Operator {
                 larder_api::devices::remove(self.drive(), &id, None)?;
                 self.forget_gone_limits().map(|()| json!({ "id": id }))
             }
-            Request::Mount { source, dir, options } => self.mount(source, dir, &options),
+            Request::Mount { source, dir, options, ways } => self.mount(source, dir, &options, ways),
             Request::Umount { dir } => {
                 let gone = || Error::not_found(format!("{} is not a mount of this process", dir.display()));
                 let mounts = self.mounts().ok_or_else(gone)?;
@@ -297,9 +298,10 @@ impl Operator {
         }
     }
 
-    fn mount(&self, source: PathBuf, dir: PathBuf, options: &[String]) -> Result<Value> {
+    fn mount(&self, source: PathBuf, dir: PathBuf, options: &[String], ways: Ways) -> Result<Value> {
         let alone = || Error::unsupported("a mount needs a process that stays");
         let mounts = self.mounts().ok_or_else(alone)?;
+        self.opened.set_ways(ways);
         mounts.add(&self.opened.drive, &source, &dir, &self.opened.mount_options(options))?;
         Ok(json!({ "dir": dir }))
     }

@@ -2,7 +2,7 @@
 //!
 //! The client writes one [`Request`]; the server writes any number of [`Reply::Progress`] and then one other.
 
-use crate::args::Keep;
+use crate::args::{Keep, Ways};
 use crate::limits::Written;
 use crate::payers::Who;
 use crate::users::Role;
@@ -163,6 +163,8 @@ pub enum Request {
         dir: PathBuf,
         /// Mount options.
         options: Vec<String>,
+        /// What the caller said of them.
+        ways: Ways,
     },
     /// Take a mount of this process away, with everything written committed.
     Umount {

@@ -86,6 +86,31 @@ fn a_policy_keeps_one_file_and_the_other_content_as_a_version() {
 }
 
 #[test]
+fn a_policy_is_heard_by_a_mount_that_runs() {
+    let Some(world) = World::new() else { return };
+    let (one, two) = (world.device(), world.device());
+    world.server().client().ok("PUT", "/dav/home/letter.txt", &[], b"first");
+    let is_first = |device: &Device| fs::read(device.path("letter.txt")).is_ok_and(|body| body == b"first");
+    assert!(soon(|| is_first(&one) && is_first(&two)));
+    let (project, second) = (format!("http://{}/home", world.proxy.address()), two.place.path("second"));
+    fs::create_dir(&second).expect("a folder");
+    let second = second.display().to_string();
+    two.place.run(&["mount", &project, &second, "--conflicts", "keep-local"], 30).ok();
+    two.place.run(&["umount", &second], 30).ok();
+    two.place.run(&["pause", "--up"], 30).ok();
+    world.cut();
+    one.write("letter.txt", b"of the one");
+    two.write("letter.txt", b"of the other");
+    world.mend();
+    one.push();
+    two.place.run(&["resume", "--up"], 30).ok();
+    two.push();
+    assert_eq!(world.get("letter.txt"), b"of the other");
+    assert_eq!(two.names(), ["letter.txt"]);
+    world.end(vec![one, two]);
+}
+
+#[test]
 fn a_file_that_somebody_has_locked_holds_up_no_other() {
     let Some(world) = World::new() else { return };
     for name in ["locked", "free"] {

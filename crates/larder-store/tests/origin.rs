@@ -272,3 +272,38 @@ fn a_long_answer_is_taken_piece_by_piece_as_it_is_paid_for() {
     let bytes = longest.0.load(Ordering::Relaxed);
     assert!((1..=64 << 10).contains(&bytes), "{bytes} at once");
 }
+
+#[test]
+fn who_logged_in_again_is_known_by_the_new_token() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let server = format!("http://{}", listener.local_addr().expect("bound"));
+    let connection = Connection::new(&server, &Credentials::Token("old"), Vec::new()).expect("a connection");
+    let tokens = Arc::new(AtomicUsize::new(0));
+    let known = tokens.clone();
+    let again = move || Some(if known.load(Ordering::Relaxed) == 0 { "old" } else { "new" }.to_owned());
+    let origin = HttpOrigin::new(connection.renewed(Box::new(again)), "home");
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for _ in 0..3 {
+                let (mut peer, _) = listener.accept().expect("a call");
+                let (mut request, mut more) = (Vec::new(), [0; 4096]);
+                while !request.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
+                    let read = peer.read(&mut more).expect("a request");
+                    request.extend_from_slice(&more[..read]);
+                }
+                let is_known = String::from_utf8_lossy(&request).contains("Bearer new");
+                let (status, media, body) = match is_known {
+                    true => ("200 OK", JSON, r#"{"entries":[],"complete":false}"#),
+                    false => ("401 Unauthorized", PROBLEM, r#"{"kind":"denied","what":"no such device"}"#),
+                };
+                let head = format!("HTTP/1.1 {status}\r\nContent-Type: {media}\r\nConnection: close\r\n");
+                let answer = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+                peer.write_all(answer.as_bytes()).expect("an answer");
+            }
+        });
+        assert_eq!(look(&origin).expect_err("not known").kind(), Kind::Denied);
+        tokens.store(1, Ordering::Relaxed);
+        assert_eq!(look(&origin).expect_err("known the next time").kind(), Kind::Unavailable);
+        assert!(!look(&origin).expect("an answer"));
+    });
+}

@@ -5,6 +5,7 @@ use crate::fetch::driver::Driver;
 use larder_policy::Direction;
 use larder_policy::plan::{Event, Scope};
 use larder_store::origin::Link;
+use std::sync::atomic::Ordering;
 
 impl Fetch {
     /// Uses the way to the server so from now on. Who waits for the server while it is cut off is told so at once.
@@ -24,11 +25,28 @@ impl Fetch {
             _ => {}
         }
         // What is paused by a switch of its own may hold readers as well; this never does.
-        let holds_readers = shared.settings.pause_holds_readers && link != Link::Metered;
+        let holds_readers = shared.holds_readers.load(Ordering::Relaxed) && link != Link::Metered;
         driver.set_pause_holds_readers(now, &shared.settings, holds_readers);
         shared.hold_fetches(&mut driver);
         shared.pump(&mut driver, None);
         shared.hungry.notify_one();
+    }
+
+    /// Has programs wait for what they read of a file whose fetch is paused, or go on, from now on.
+    pub fn set_pause_holds_readers(&self, holds: bool) {
+        let shared = &*self.shared;
+        let now = shared.now();
+        let mut driver = shared.driver.lock();
+        shared.holds_readers.store(holds, Ordering::Relaxed);
+        let holds_now = holds && driver.link != Link::Metered;
+        driver.set_pause_holds_readers(now, &shared.settings, holds_now);
+        let files = driver.requested.files.keys().copied();
+        let paused: Vec<_> = files.filter(|file| driver.requested.is_held(*file)).collect();
+        for file in paused {
+            let events = if holds { driver.readers.hold(file) } else { driver.readers.let_go(file) };
+            events.into_iter().for_each(|event| driver.tell(now, event));
+        }
+        shared.pump(&mut driver, None);
     }
 }
 

@@ -39,6 +39,7 @@ use larder_policy::plan::IN_FLIGHT_MAX;
 use larder_store::origin::Origin;
 use larder_store::{Catalog, ChunkStore};
 use parking_lot::{Condvar, Mutex, RwLock};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -70,6 +71,8 @@ struct Shared {
     clock: Clock,
     random: fn(&mut [u8]),
     settings: Settings,
+    /// As [`Settings::pause_holds_readers`], which may change.
+    holds_readers: AtomicBool,
     started: Instant,
     driver: Mutex<Driver>,
     /// Programs that get what is here, and have nothing fetched.
@@ -101,6 +104,7 @@ impl Fetch {
             catalog: parts.catalog.clone(),
             clock: parts.clock.clone(),
             random: parts.random,
+            holds_readers: AtomicBool::new(settings.pause_holds_readers),
             settings,
             started: Instant::now(),
             driver: Mutex::new(driver),

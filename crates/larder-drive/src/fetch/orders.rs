@@ -10,6 +10,7 @@ use larder_policy::Direction;
 use larder_policy::plan::{self, Amount, Event, Priority, Urgency};
 use larder_store::Catalog;
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// The most files that may be on their way: 30 MB of memory, and as many records.
@@ -145,7 +146,7 @@ impl Shared {
             driver.requested.enter(id, phase, now);
         }
         let readers = match order {
-            Order::Pause if self.settings.pause_holds_readers => driver.readers.hold(id),
+            Order::Pause if self.holds_readers.load(Ordering::Relaxed) => driver.readers.hold(id),
             Order::Pause => Vec::new(),
             Order::Resume | Order::Cancel => driver.readers.let_go(id),
         };

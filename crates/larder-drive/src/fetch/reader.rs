@@ -9,6 +9,7 @@ use larder_policy::plan::{Amount, Event, JobId, Outcome, Scope, Urgency};
 use parking_lot::MutexGuard;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Chunks that may be wished for ahead of readers; a hint beyond them is dropped.
@@ -263,6 +264,6 @@ impl Shared {
 
     /// Says whether reads of file `of` wait, as its fetch is paused.
     fn holds(&self, requested: &super::requested::Requested, of: NodeId) -> bool {
-        self.settings.pause_holds_readers && requested.is_held(of)
+        self.holds_readers.load(Ordering::Relaxed) && requested.is_held(of)
     }
 }

@@ -125,6 +125,11 @@ impl Pusher {
         }
     }
 
+    /// Has conflicts end so from now on.
+    pub fn set_policy(&self, policy: Policy) {
+        *self.shared.telling.policy.lock() = policy;
+    }
+
     /// Has what failed tried again at once: what held it up may be over.
     pub fn try_now(&self) {
         self.shared.state.lock().hurries = true;

@@ -1,13 +1,14 @@
 //! Telling a server of entries: which come next, and what becomes of those that it refuses.
 
-use super::Conflicts;
 use super::bodies::Bodies;
 use super::held::Held;
+use super::{Conflicts, Label};
 use crate::{Actor, Drive};
 use larder_core::{Error, Kind, Result};
 use larder_store::catalog::{Queued, Step, Waiting};
-use larder_store::origin::{Mirror, Origin, PUSHED_MAX, Refused, Resolving};
+use larder_store::origin::{Mirror, Origin, PUSHED_MAX, Policy, Refused, Resolving};
 use larder_store::{Durability, Op};
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -74,7 +75,8 @@ pub(super) struct Telling {
     pub(super) bodies: Bodies,
     pub(super) mirror: Arc<Mirror>,
     pub(super) actor: Actor,
-    pub(super) conflicts: Conflicts,
+    label: Label,
+    pub(super) policy: Mutex<Policy>,
     /// Refusals that were resolved.
     pub(super) resolved: AtomicU64,
 }
@@ -88,7 +90,9 @@ impl Telling {
         conflicts: Conflicts,
     ) -> Self {
         let bodies = Bodies::new(drive, origin);
-        Self { bodies, mirror, actor, conflicts, resolved: AtomicU64::new(0) }
+        let Conflicts { label, policy } = conflicts;
+        let (policy, resolved) = (Mutex::new(policy), AtomicU64::new(0));
+        Self { bodies, mirror, actor, label, policy, resolved }
     }
 
     fn drive(&self) -> &Drive {
@@ -154,8 +158,8 @@ impl Telling {
                 refusals.count += 1;
                 let is_last = held.count_of(entry) >= TRIES;
                 let at = self.drive().now();
-                let label = (self.conflicts.label)(at);
-                let how = Resolving { label: &label, policy: self.conflicts.policy, is_last, at };
+                let label = (self.label)(at);
+                let how = Resolving { label: &label, policy: *self.policy.lock(), is_last, at };
                 let instead = match self.mirror.resolve(entry, &error, &news, &how) {
                     Ok(Some(instead)) => instead,
                     Ok(None) => {

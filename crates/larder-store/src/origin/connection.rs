@@ -15,6 +15,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use larder_core::{Error, Kind, NodeId, Result};
+use parking_lot::RwLock;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -34,12 +35,17 @@ const SLOWEST_BYTES_S: u64 = 256;
 const READ_BYTES: usize = 32 << 10;
 /// The longest answer in JSON.
 const JSON_MAX_BYTES: usize = 64 << 20;
+/// Returns the token by which this device is known by now: somebody may have logged in again.
+pub type Again = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// A server that is asked, over connections that are kept and used again.
 pub struct Connection {
     client: Client<HttpsConnector<HttpConnector>, Outgoing>,
     /// `https://host:port`, without a slash at the end.
     server: String,
-    authorization: String,
+    authorization: RwLock<String>,
+    /// What may be said instead where that is not known any more.
+    again: Option<Again>,
     /// What a refusal of that means.
     unknown: String,
     runtime: Handle,
@@ -121,7 +127,14 @@ impl Connection {
         let (runtime, thread) = spawn_runtime(over.subscribe())?;
         let thread = Some((over, thread));
         let (pace, link): (Arc<dyn Pace>, _) = (Arc::new(Free), watch::Sender::default());
-        Ok(Self { client, server, authorization, unknown, runtime, pace, link, ended, thread })
+        let authorization = RwLock::new(authorization);
+        Ok(Self { client, server, authorization, again: None, unknown, runtime, pace, link, ended, thread })
+    }
+
+    /// Asks `again` for a token where the server does not know the one that it was told.
+    pub fn renewed(mut self, again: Again) -> Self {
+        self.again = Some(again);
+        self
     }
 
     /// Has bytes move as `pace` says.
@@ -220,7 +233,7 @@ impl Connection {
         let request = Request::builder()
             .method(method)
             .uri(format!("{}/api/v1/{path}", self.server))
-            .header(header::AUTHORIZATION, &self.authorization);
+            .header(header::AUTHORIZATION, &*self.authorization.read());
         let request = fields.iter().fold(request, |request, (name, value)| request.header(name, *value));
         let request =
             request.body(body).map_err(|e| Error::invalid(format!("address {}", self.server)).because(e))?;
@@ -293,11 +306,21 @@ impl Connection {
         let problem = body.and_then(|bytes| serde_json::from_slice::<Problem>(&bytes).ok());
         let Some(problem) = problem else { return self.stranger(status).retry_after(wait) };
         let kind = match status {
-            StatusCode::UNAUTHORIZED => return Error::denied(self.unknown.clone()),
+            StatusCode::UNAUTHORIZED => return self.not_known(),
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Kind::Unavailable,
             _ => Kind::of_word(&problem.kind).unwrap_or(Kind::Unavailable),
         };
         Error::new(kind, format!("{}: {}", self.server, problem.what)).retry_after(wait)
+    }
+
+    /// What says that the server does not know this device, unless it is known by another token by now.
+    fn not_known(&self) -> Error {
+        let renewed = self.again.as_ref().and_then(|again| again()).map(|token| format!("Bearer {token}"));
+        if let Some(renewed) = renewed.filter(|renewed| *renewed != *self.authorization.read()) {
+            *self.authorization.write() = renewed;
+            return Error::unavailable(format!("{}: somebody logged in again just now", self.server));
+        }
+        Error::denied(self.unknown.clone())
     }
 
     /// A proxy before the server, or the page of a network that wants a login: what it says of a file means nothing.

@@ -22,7 +22,7 @@ mod tls;
 
 pub use cancel::Cancel;
 pub use conflict::{Conflict, Over, Policy};
-pub use connection::{Connection, Credentials};
+pub use connection::{Again, Connection, Credentials};
 pub use http::HttpOrigin;
 pub(crate) use mirror::CURSOR;
 pub use mirror::{Hear, Mirror};
