@@ -312,7 +312,7 @@ fn reads_of_what_is_paused_wait_where_told_so() {
 #[test]
 fn fetch_goes_on_by_itself_over_ten_deaths_of_the_server() {
     let Some(mut world) = World::new() else { return };
-    let bytes = support::number("LARDER_DEATHS_MIB", 256) * MIB;
+    let bytes = 1024 * MIB;
     let big = world.noise(bytes);
     world.put("big", &big);
     let device = world.mount();

@@ -174,7 +174,7 @@ fn a_push_finishes_by_itself_whoever_dies_meanwhile() {
 fn push_goes_on_by_itself_over_ten_deaths_of_the_server() {
     let Some(mut world) = World::new() else { return };
     let device = world.device();
-    let bytes = support::number("LARDER_DEATHS_MIB", 256) as usize * MIB;
+    let bytes = 1024 * MIB;
     let big = world.noise(bytes);
     world.cut();
     device.write("big", &big);
