@@ -88,8 +88,12 @@ impl Agenda {
                 state.all = true;
             }
         }
+        // A thread that wakes for each change of thousands costs as much as the change.
+        let is_idle = !state.all && state.nodes.is_empty();
         drop(state);
-        self.changed.notify_all();
+        if !is_idle {
+            self.changed.notify_all();
+        }
     }
 
     /// Waits for something to look at, unless there is a rest; nothing once it has ended.

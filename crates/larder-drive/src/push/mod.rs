@@ -86,8 +86,10 @@ impl Pusher {
         let ringing = Arc::downgrade(&shared);
         shared.telling.mirror.ring(Box::new(move || {
             if let Some(shared) = ringing.upgrade() {
-                shared.state.lock().rung = true;
-                shared.rung.notify_all();
+                // Once until the queue is looked at: who makes thousands of files would have the thread wake for each.
+                if !std::mem::replace(&mut shared.state.lock().rung, true) {
+                    shared.rung.notify_all();
+                }
             }
         }));
         let pushing = shared.clone();
@@ -168,6 +170,7 @@ impl Shared {
                 After::Around => {}
                 After::Idle => {
                     self.state.lock().status.trouble = None;
+                    self.rung.notify_all();
                     self.await_work();
                 }
                 After::Paused => {
