@@ -37,6 +37,9 @@ pub struct KvCatalog<K> {
     kv: K,
     next_id: AtomicU64,
     totals: Mutex<Totals>,
+    /// No entry of the queue has a number below this, nor will: whoever asks for the first would pass by all that were
+    /// answered since the last checkpoint.
+    first_queued: AtomicU64,
 }
 
 /// What the catalog keeps about itself.
@@ -57,7 +60,8 @@ impl<K: Kv> KvCatalog<K> {
         let totals: Option<Totals> = kv.get(keys::TOTALS)?.map(|bytes| keys::decode(&bytes)).transpose()?;
         let fresh = totals.is_none();
         let totals = totals.unwrap_or(Totals { counts: Counts::default(), next_id: NodeId::ROOT.0 + 1 });
-        let catalog = Self { kv, next_id: AtomicU64::new(totals.next_id), totals: Mutex::new(totals) };
+        let (next_id, first_queued) = (AtomicU64::new(totals.next_id), AtomicU64::new(0));
+        let catalog = Self { kv, next_id, totals: Mutex::new(totals), first_queued };
         if fresh {
             catalog.make_root(at, owner)?;
         }
@@ -270,10 +274,18 @@ impl<K: Kv> Catalog for KvCatalog<K> {
     }
 
     fn queued(&self, number: u64, limit: usize) -> Result<Vec<Queued>> {
-        let after = number.checked_sub(1).map(keys::queued);
+        let known = self.first_queued.load(Ordering::Relaxed);
+        // Before the scan: what is added meanwhile comes behind it.
+        let next = self.queue_state()?.next;
+        let after = number.max(known).checked_sub(1).map(keys::queued);
         let pairs = self.kv.scan(keys::QUEUE, after.as_deref(), limit)?;
         let entry = |(key, value): &(Vec<u8>, Vec<u8>)| queue::decode(keys::queue_number(key)?, value);
-        pairs.iter().map(entry).collect()
+        let entries = pairs.iter().map(entry).collect::<Result<Vec<_>>>()?;
+        if number <= known && limit > 0 {
+            let first = entries.first().map_or(next, |entry| entry.number);
+            self.first_queued.fetch_max(first, Ordering::Relaxed);
+        }
+        Ok(entries)
     }
 
     fn queue_state(&self) -> Result<QueueState> {

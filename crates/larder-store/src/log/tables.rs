@@ -98,7 +98,7 @@ impl Tables {
             }
             let below = index.peek().and_then(|pair| pair.as_ref().ok()).map(|(key, _)| key.clone());
             let keys = [active.peek().map(|e| e.0), frozen.peek().map(|e| e.0), below.as_deref()];
-            let Some(least) = keys.into_iter().flatten().min().map(<[u8]>::to_vec) else { return Ok(()) };
+            let Some(least) = keys.into_iter().flatten().min() else { return Ok(()) };
             let first = active.next_if(|e| e.0 == least).map(|e| e.1);
             let second = frozen.next_if(|e| e.0 == least).map(|e| e.1);
             let third =
@@ -106,7 +106,7 @@ impl Tables {
             let third = third.as_ref().map(|(_, slot)| Some(&slot[..]));
             // The newest layer that knows the key decides.
             if let Some(Some(slot)) = first.or(second).or(third)
-                && !visit(&least, slot)
+                && !visit(least, slot)
             {
                 return Ok(());
             }
