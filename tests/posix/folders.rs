@@ -72,6 +72,34 @@ fn entries_that_stay_are_told_once_while_others_come_and_go() {
 }
 
 #[test]
+fn nothing_is_skipped_where_the_kernel_loses_a_listing_half_way() {
+    let Some(mount) = TestMount::new() else { return };
+    let names = fill(&mount, NAMES);
+    for removes in [true, false] {
+        // The kernel has all of it from this one, and gives it to the next.
+        let mut whole = open(&mount);
+        let listed: BTreeSet<String> =
+            std::iter::from_fn(|| next(&mut whole)).map(|(name, _)| name).collect();
+        let mut folder = open(&mount);
+        let mut seen: Vec<String> =
+            (0..9000).map_while(|_| next(&mut folder)).map(|(name, _)| name).collect();
+        if removes {
+            let remove = |name: &String| fs::remove_file(mount.path(&format!("d/{name}"))).expect("removed");
+            seen.iter().for_each(remove);
+        }
+        File::create(mount.path("d/another")).expect("made");
+        // It opens the folder anew, and that drops what the kernel had.
+        assert!(open(&mount).read().is_some());
+        seen.extend(std::iter::from_fn(|| next(&mut folder)).map(|(name, _)| name));
+        let count = seen.len();
+        let told = BTreeSet::from_iter(seen);
+        assert!(told.is_superset(&listed), "{} of {}", told.len(), listed.len());
+        assert!(count <= told.len() + 1, "{} were told twice", count - told.len());
+    }
+    assert_eq!(names.len(), NAMES);
+}
+
+#[test]
 fn every_place_in_a_listing_can_be_gone_back_to() {
     let Some(mount) = TestMount::new() else { return };
     fill(&mount, 3000);

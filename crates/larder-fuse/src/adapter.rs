@@ -255,7 +255,9 @@ impl Filesystem for Adapter {
     }
 
     fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        let flags = kernel::folder_flags(self.0.outside.is_listed(larder_core::NodeId(ino.0)));
+        let id = larder_core::NodeId(ino.0);
+        self.0.outside.opened(id);
+        let flags = kernel::folder_flags(self.0.outside.is_listed(id));
         reply.opened(FileHandle(self.0.folders.open(ino.0)), flags);
     }
 
@@ -282,8 +284,9 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn releasedir(&self, _: &Request, _: INodeNo, fh: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+    fn releasedir(&self, _: &Request, ino: INodeNo, fh: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
         self.0.folders.close(fh.0);
+        self.0.outside.closed(larder_core::NodeId(ino.0));
         reply.ok();
     }
 

@@ -82,15 +82,28 @@ impl View {
     fn start(&self, folder: &Folder, place: &Place, number: u64) -> Answer<Option<Name>> {
         match place.behind(number) {
             From::Behind(name) => Ok(name),
-            From::Search { start: (_, from), steps, hash } => {
-                let steps = usize::try_from(steps).unwrap_or(BATCH_MAX).min(BATCH_MAX);
-                // twice as far as it was then: entries may have come before it
-                let entries = self.entries(folder.id, from.as_ref(), steps * 2)?;
-                let fits = entries.iter().enumerate().filter(|(_, e)| hash_of(&e.name) == hash);
-                let nearest = fits.min_by_key(|(i, _)| i.abs_diff(steps - 1)).map(|(i, _)| i);
-                let at = nearest.unwrap_or(steps - 1);
-                Ok(entries.into_iter().nth(at).map(|e| e.name).or(from))
+            From::Search { start: (_, from), steps, hash } => self.search(folder.id, from, steps, hash),
+        }
+    }
+
+    /// The name with `hash` behind `from`, of several the one nearest to `steps` entries on. Where there is none, it went since it
+    /// was told: then `from`, as to tell entries twice loses none.
+    fn search(&self, folder: NodeId, from: Option<Name>, steps: u64, hash: u64) -> Answer<Option<Name>> {
+        let (mut at, mut after, mut nearest) = (0, from.clone(), None::<(u64, Name)>);
+        loop {
+            let entries = self.entries(folder, after.as_ref(), BATCH_MAX)?;
+            for Listed { name, .. } in &entries {
+                at += 1;
+                let off = steps.abs_diff(at);
+                if hash_of(name) == hash && nearest.as_ref().is_none_or(|(least, _)| off < *least) {
+                    nearest = Some((off, name.clone()));
+                }
             }
+            let is_over = |(least, _): &(u64, Name)| at >= steps.saturating_add(*least);
+            if entries.len() < BATCH_MAX || nearest.as_ref().is_some_and(is_over) {
+                return Ok(nearest.map(|(_, name)| name).or(from));
+            }
+            after = entries.into_iter().next_back().map(|entry| entry.name);
         }
     }
 

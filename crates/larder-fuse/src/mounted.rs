@@ -93,6 +93,7 @@ fn serve(
     let session = fuser::Session::from_fd(Adapter(view.clone()), connection, acl, config).map_err(failed)?;
     let session = session.spawn().map_err(failed)?;
     let notifier = session.notifier();
+    view.outside.connect(&notifier);
     let entry = mountinfo::mounted_at(&mountpoint).map_err(failed)?;
     let device = entry.map_or((0, 0), |entry| entry.device);
     attach::widen_read_ahead(device);

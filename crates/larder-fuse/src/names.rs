@@ -113,9 +113,14 @@ impl View {
             RenameFlags::Replace => self.mount.lookup(to.0, &to.1).ok(),
             RenameFlags::NoReplace | RenameFlags::Exchange => None,
         };
+        let (parent, name) = to.clone();
         self.mount.rename(actor, from, to, flags).map_err(|e| errno::of(&e))?;
         if let Some(node) = replaced {
             self.remember_last_name(node);
+        }
+        let is_file = self.mount.lookup(parent, &name).is_ok_and(|node| !node.is_folder());
+        if !is_file || flags == RenameFlags::Exchange {
+            self.outside.moved();
         }
         Ok(())
     }

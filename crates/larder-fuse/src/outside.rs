@@ -10,6 +10,10 @@
 //! takes that lock first. Before one about an inode we therefore notify the folder of a name that cannot exist.
 //! Source: fuse_reverse_inval_entry and fuse_change_attributes in the kernel's fs/fuse.
 //!
+//! What the mount itself does to names changes attributes of folders, of which the kernel then drops what it has. A reply about such
+//! a folder that was computed before would plant it again, and would stay: so each such change is told before it is
+//! answered, which makes the kernel discard those replies.
+//!
 //! Listings that the kernel caches are used where no name in the folder changed since it was opened before, through whatever
 //! door; else opening it drops them. Source: fuse_dir_open and fuse_readdir_cached there.
 
@@ -21,6 +25,7 @@ use parking_lot::{Condvar, Mutex};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// Changes that wait for the thread; beyond that everything is invalidated instead, and of what is named only names in
@@ -30,6 +35,8 @@ const QUEUE_MAX: usize = 65_536;
 const LISTED_MAX: usize = 1 << 20;
 /// No entry has this name; a notification about it only waits for the folder's requests.
 const NO_NAME: &str = "/";
+/// An offset that leaves pages alone. Source: fuse_reverse_inval_inode.
+const ATTRIBUTES_ONLY: i64 = -1;
 
 /// A change that the kernel has to hear of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +69,7 @@ struct State {
 pub(crate) struct Outside {
     state: Mutex<State>,
     changed: Condvar,
+    notifier: OnceLock<Notifier>,
 }
 
 impl Outside {
@@ -75,8 +83,12 @@ impl Outside {
                 state.listed.remove(node);
             }
         }
+        if event.door != Door::Mount && event.changes.iter().any(|change| is_moved(change, event.changes)) {
+            state.listed.clear();
+        }
         if event.door == Door::Mount || event.changes.is_empty() {
-            return;
+            drop(state);
+            return self.note_own(event.changes);
         }
         for change in event.changes {
             state.push(change, event.changes);
@@ -86,10 +98,37 @@ impl Outside {
         self.changed.notify_all();
     }
 
+    /// Has the kernel discard replies about folders in which the mount changed names, and about what it named, that were
+    /// computed before. No pages are dropped, so that nothing is waited for.
+    fn note_own(&self, changes: &[Change]) {
+        let Some(notifier) = self.notifier.get() else { return };
+        let mut told = HashSet::new();
+        for change in changes {
+            if let Change::Named { parent, node, .. } | Change::Unnamed { parent, node, .. } = change {
+                for id in [parent, node] {
+                    if told.insert(*id) {
+                        // What the kernel does not have, it cannot have wrong.
+                        let _ = notifier.inval_inode(INodeNo(id.0), ATTRIBUTES_ONLY, 0);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells this kernel from now on.
+    pub(crate) fn connect(&self, notifier: &Notifier) {
+        self.notifier.get_or_init(|| notifier.clone());
+    }
+
     /// Says whether a node changed and the kernel has not heard of it yet.
     pub(crate) fn is_stale(&self, id: NodeId) -> bool {
         let state = self.state.lock();
         state.everything || state.nodes.contains_key(&id)
+    }
+
+    /// A folder was moved: what is shown below it may go by its path.
+    pub(crate) fn moved(&self) {
+        self.state.lock().listed.clear();
     }
 
     /// A folder is about to be opened; says whether its names are those of the time when it was opened before.
@@ -183,8 +222,7 @@ impl State {
                 (Some(entry), vec![*parent, *node])
             }
             Change::Unnamed { parent, name, node } => {
-                let moved = |c: &Change| matches!(c, Change::Named { node: named, .. } if named == node);
-                let gone = (!all.iter().any(moved)).then_some(*node);
+                let gone = (!is_moved(change, all)).then_some(*node);
                 let entry = Stale::Entry { parent: *parent, name: name.clone(), gone };
                 (Some(entry), vec![*parent, *node])
             }
@@ -215,6 +253,12 @@ impl State {
             }
         }
     }
+}
+
+/// Says whether what loses a name by `change` has another one by `all`.
+fn is_moved(change: &Change, all: &[Change]) -> bool {
+    let Change::Unnamed { node, .. } = change else { return false };
+    all.iter().any(|change| matches!(change, Change::Named { node: named, .. } if named == node))
 }
 
 impl Stale {

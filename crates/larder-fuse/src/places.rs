@@ -3,7 +3,8 @@
 //! The kernel names a place in a listing by a number of 63 bits, the drive by the last name before it. Each open
 //! folder keeps the names of its last reply and one name per reply before that, so its memory is bounded. A number
 //! is position · 2²⁴ + a hash of the name: going back to an old place starts at the nearest kept name and walks to the
-//! entry with that hash, so that entries which came or went in between are neither skipped nor told twice.
+//! entry with that hash, so that entries which came or went in between are neither skipped nor told twice. So does going on
+//! where the kernel had the listing from another handle, and has it no more.
 
 use crate::errno::Answer;
 use fuser::{FileAttr, FileType};
@@ -64,7 +65,7 @@ pub(crate) struct Place {
 pub(crate) enum From {
     /// Behind this name; `None` for the start.
     Behind(Option<Name>),
-    /// Somewhere behind `start`: where the entry is whose hash fits, or else `steps` entries on.
+    /// Somewhere behind `start`: where the entry is whose hash fits, about `steps` entries on.
     Search { start: (u64, Option<Name>), steps: u64, hash: u64 },
 }
 

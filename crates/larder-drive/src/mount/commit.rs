@@ -222,11 +222,19 @@ impl WorkingFile {
             interim: self.data.lock().interim(now),
             base: Some(snapshot.head.clone()),
         };
-        let ops = self.revival()?.into_iter().chain([op]).collect();
+        let revival = self.revival()?;
+        let is_revived = revival.is_some();
+        let ops = revival.into_iter().chain([op]).collect();
         let actor = Actor::new(Door::Mount, 0, 0, String::new());
         // Locks were asked when the file was opened for writing; nobody gets one since.
         match self.shared.drive.commit_unchecked(&actor, Vec::new(), ops, durability) {
-            Ok(_) => Ok(true),
+            Ok(committed) => {
+                if is_revived {
+                    // No process asked the kernel for that name.
+                    self.shared.drive.tell(&committed.changes);
+                }
+                Ok(true)
+            }
             // A draft removed since the look at the start: nobody is left to see it.
             Err(error) if error.kind() == Kind::NotFound => Ok(false),
             Err(error) => Err(error),
