@@ -178,6 +178,9 @@ impl Outline {
         if let [Part { run: Run::Known(manifest), .. }] = &self.parts[..] {
             return Some(manifest.clone());
         }
+        if self.parts.iter().any(|part| matches!(part.run, Run::Page(..))) {
+            return None;
+        }
         let mut all = Manifest::default();
         all.reserve(self.listed);
         for part in &self.parts {

@@ -44,6 +44,7 @@ struct Agenda {
 struct State {
     all: bool,
     nodes: VecDeque<NodeId>,
+    failed: VecDeque<NodeId>,
     ended: bool,
 }
 
@@ -100,7 +101,7 @@ impl Agenda {
     fn next(&self, rest: &mut Vec<Rest>) -> Option<Next> {
         let mut state = self.state.lock();
         let idle = |state: &mut State| !state.all && state.nodes.is_empty() && !state.ended;
-        if rest.is_empty() {
+        if rest.is_empty() && state.failed.is_empty() {
             self.changed.wait_while(&mut state, idle);
         }
         if state.ended {
@@ -108,10 +109,18 @@ impl Agenda {
         }
         if std::mem::take(&mut state.all) {
             state.nodes.clear();
+            state.failed.clear();
             *rest = vec![Rest { folder: NodeId::ROOT, after: None }];
             return Some(Next::Everything);
         }
-        state.nodes.pop_front().map(Next::Node).or_else(|| rest.pop().map(Next::Folder))
+        let changed = state.nodes.pop_front().map(Next::Node);
+        let next = changed.or_else(|| rest.pop().map(Next::Folder));
+        next.or_else(|| state.failed.pop_front().map(Next::Node))
+    }
+
+    /// A node failed, and is tried again once the rest was looked at.
+    fn again(&self, id: NodeId) {
+        self.state.lock().failed.push_back(id);
     }
 
     fn pause(&self, pause: Duration) {
@@ -166,10 +175,7 @@ impl Shared {
             let is_everything = matches!(next, Next::Everything);
             let outcome = match next {
                 Next::Everything => self.let_go(),
-                Next::Node(id) => {
-                    let again = |_: &_| self.agenda.state.lock().nodes.push_back(id);
-                    self.node(id, &mut rest).inspect_err(again)
-                }
+                Next::Node(id) => self.node(id, &mut rest).inspect_err(|_| self.agenda.again(id)),
                 Next::Folder(part) => self.page(part, &mut rest),
             };
             // What failed is tried again, and what was looked at before stays so: without the server it may fail for days.
@@ -222,7 +228,13 @@ impl Shared {
             for (entry, is_pinned) in listed {
                 match entry.node.is_folder() {
                     true => below.push(Rest { folder: entry.node.id, after: None }),
-                    false if is_pinned => self.keep(entry.node.id)?,
+                    false if is_pinned => {
+                        // One that fails holds up no other.
+                        let kept = self.keep(entry.node.id).inspect_err(|_| self.agenda.again(entry.node.id));
+                        after = Some(entry.name);
+                        kept?;
+                        continue;
+                    }
                     false => {}
                 }
                 after = Some(entry.name);

@@ -37,7 +37,8 @@ fn outline(chunks: &dyn ChunkStore, head: &Head) -> Result<Outline> {
     for _ in 0..head.depth {
         outline.unfold(&all, |page| match chunks.get(page) {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            // What is damaged here is whole at the server.
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Corrupt) => Ok(None),
             Err(error) => Err(error),
         })?;
     }

@@ -8,7 +8,7 @@ use super::known::Known;
 use super::mirror::{Mirror, adopt, cursor_record, record};
 use crate::Op;
 use crate::catalog::{Cursor, DOUBT, Doubt, Table};
-use larder_core::{Error, Kind, NodeId, Result};
+use larder_core::{Error, Kind, Name, NodeId, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
@@ -24,6 +24,8 @@ struct Round {
     cursor: Option<Vec<u8>>,
     /// The folder that was asked about last.
     folder: Option<u64>,
+    /// The last of its names that was compared; nothing where that was the last of all.
+    after: Option<Vec<u8>>,
 }
 
 /// What a comparison that is under way has still to ask for.
@@ -31,8 +33,6 @@ struct Round {
 pub(super) struct Comparing {
     /// Nothing before it was looked up.
     folders: Option<VecDeque<NodeId>>,
-    /// A part of the first one was compared.
-    is_inside: bool,
 }
 
 impl Mirror {
@@ -49,10 +49,17 @@ impl Mirror {
             None => {
                 *left = Comparing::default();
                 let doubt = self.doubt_to_end()?;
-                Round { doubt, cursor: Some(self.origin.project()?.cursor.0), folder: None }
+                Round { doubt, cursor: Some(self.origin.project()?.cursor.0), ..Round::default() }
             }
         };
         while !self.compare_page(&mut round, &mut left, &mut commit)? {}
+        drop(left);
+        // Who compares what is in doubt found this one at work.
+        if let Some(ring) =
+            self.rung.get().filter(|_| self.kept.queue_state().is_ok_and(|state| state.in_doubt))
+        {
+            ring();
+        }
         Ok(())
     }
 
@@ -106,8 +113,7 @@ impl Mirror {
         let marks = self.kept.records(Table::Mirror)?;
         let ids = marks.iter().filter_map(|(key, _)| key.as_slice().try_into().ok()).map(u64::from_be_bytes);
         let folders: VecDeque<NodeId> = ids.filter(|id| Some(*id) >= round.folder).map(NodeId).collect();
-        let is_inside = folders.front().is_some_and(|first| Some(first.0) == round.folder);
-        Ok(Comparing { folders: Some(folders), is_inside })
+        Ok(Comparing { folders: Some(folders) })
     }
 
     /// Asks for one page more; says whether it was the last.
@@ -125,48 +131,53 @@ impl Mirror {
             *left = Comparing::default();
             return Ok(true);
         };
-        round.folder = Some(folder.0);
-        left.is_inside = self.compare_folder(folder, left.is_inside, round, commit)?;
-        if let Some(folders) = left.folders.as_mut().filter(|_| !left.is_inside) {
+        if round.folder.replace(folder.0) != Some(folder.0) {
+            round.after = None;
+        }
+        self.compare_folder(folder, round, commit)?;
+        if let Some(folders) = left.folders.as_mut().filter(|_| round.after.is_none()) {
             folders.pop_front();
         }
         Ok(false)
     }
 
-    /// Asks for one page of a folder: where it `goes_on`, the next one, else the first. Says whether there are more.
+    /// Asks for the next page of the folder of `round`. What is known of it beyond that stays known.
     fn compare_folder(
         &self,
         folder: NodeId,
-        goes_on: bool,
-        round: &Round,
+        round: &mut Round,
         commit: &mut impl FnMut(Vec<Op>) -> Result<()>,
-    ) -> Result<bool> {
+    ) -> Result<()> {
         // News that came meanwhile would be newer than the page.
         let _turn = self.exchange.lock();
-        let known = if goes_on { self.known(folder)? } else { Known::Nothing };
-        // Somebody has listed the rest.
-        if goes_on && matches!(known, Known::All | Known::Nothing) {
-            return Ok(false);
-        }
-        let (ops, is_there) = match self.more_entries(folder, &known) {
+        let from = round.after.take().map(|name| Name::new(name).map(Known::UpTo)).transpose()?;
+        let mut ops = match self.more_entries(folder, &from.unwrap_or(Known::Nothing)) {
             // It is gone, and its name with it where that was. If it was made here, or changed, what comes of that is told in
             // due course.
             Err(error) if matches!(error.kind(), Kind::NotFound | Kind::NotADirectory) => {
                 match self.kept.is_queued(folder)? {
-                    true => (Vec::new(), false),
-                    false => (vec![record(&folder.0.to_be_bytes(), None)], false),
+                    true => Vec::new(),
+                    false => vec![record(&folder.0.to_be_bytes(), None)],
                 }
             }
-            ops => (ops?, true),
+            ops => ops?,
         };
         let _keeping = self.keeping.lock();
+        if let Some(Op::SetRecord { value: mark @ Some(_), .. }) = ops.last_mut() {
+            let (compared, known) = (Known::decode(mark.as_deref())?, self.known(folder)?);
+            if let Known::UpTo(last) = &compared {
+                round.after = Some(last.as_bytes().to_vec());
+                if known.covers(last) {
+                    *mark = Some(known.encode());
+                }
+            }
+        }
         self.asking.heard(&ops);
         let distrust = ops.iter().filter_map(|op| match op {
             Op::AdoptName { node: Some(told), .. } => Some(Op::Distrust { node: told.node.id }),
             _ => None,
         });
-        commit(distrust.chain(ops.iter().cloned()).chain([round_record(Some(round))]).collect())?;
-        Ok(is_there && matches!(self.known(folder)?, Known::UpTo(_)))
+        commit(distrust.chain(ops.iter().cloned()).chain([round_record(Some(round))]).collect())
     }
 
     fn end_round(&self, round: &Round, commit: &mut impl FnMut(Vec<Op>) -> Result<()>) -> Result<()> {

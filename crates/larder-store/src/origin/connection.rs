@@ -74,6 +74,8 @@ pub(super) struct Purpose<'a> {
 pub(super) struct Begun {
     pub(super) answer: http::Response<Incoming>,
     paid: Paid,
+    /// What said who asks.
+    authorization: String,
 }
 
 /// An answer whose body is read piece by piece.
@@ -230,10 +232,11 @@ impl Connection {
             return Err(refusal);
         }
         let (body, sending) = Outgoing::new(body, !purpose.waits, self.pace.stream(Flow::Up));
+        let authorization = self.authorization.read().clone();
         let request = Request::builder()
             .method(method)
             .uri(format!("{}/api/v1/{path}", self.server))
-            .header(header::AUTHORIZATION, &*self.authorization.read());
+            .header(header::AUTHORIZATION, &authorization);
         let request = fields.iter().fold(request, |request, (name, value)| request.header(name, *value));
         let request =
             request.body(body).map_err(|e| Error::invalid(format!("address {}", self.server)).because(e))?;
@@ -246,12 +249,12 @@ impl Connection {
             }
         };
         let meter = self.pace.stream(Flow::Down(purpose.of));
-        Ok(Begun { answer, paid: Paid { meter, urgency: purpose.urgency.cloned() } })
+        Ok(Begun { answer, paid: Paid { meter, urgency: purpose.urgency.cloned() }, authorization })
     }
 
     /// The answer, if it is one of media type `kind`; what the server refuses is an error.
     pub(super) async fn meant(&self, begun: Begun, kind: &str, purpose: Purpose<'_>) -> Result<Answer> {
-        let Begun { answer, paid } = begun;
+        let Begun { answer, paid, authorization } = begun;
         let (status, is_meant) = (answer.status(), is_of(&answer, kind));
         match status.is_success() {
             true if is_meant => {
@@ -259,7 +262,7 @@ impl Connection {
                 Ok(Answer { body: answer.into_body(), paid, left })
             }
             true => Err(self.stranger(status)),
-            false => Err(self.refusal(answer, paid).await),
+            false => Err(self.refusal(answer, paid, &authorization).await),
         }
     }
 
@@ -295,7 +298,7 @@ impl Connection {
     }
 
     /// What the server said instead of an answer.
-    async fn refusal(&self, answer: http::Response<Incoming>, paid: Paid) -> Error {
+    async fn refusal(&self, answer: http::Response<Incoming>, paid: Paid, asked_by: &str) -> Error {
         let status = answer.status();
         let told = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
         // The other form, a date, would need a clock that agrees with the server's.
@@ -306,7 +309,7 @@ impl Connection {
         let problem = body.and_then(|bytes| serde_json::from_slice::<Problem>(&bytes).ok());
         let Some(problem) = problem else { return self.stranger(status).retry_after(wait) };
         let kind = match status {
-            StatusCode::UNAUTHORIZED => return self.not_known(),
+            StatusCode::UNAUTHORIZED => return self.not_known(asked_by),
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Kind::Unavailable,
             _ => Kind::of_word(&problem.kind).unwrap_or(Kind::Unavailable),
         };
@@ -314,9 +317,9 @@ impl Connection {
     }
 
     /// What says that the server does not know this device, unless it is known by another token by now.
-    fn not_known(&self) -> Error {
+    fn not_known(&self, asked_by: &str) -> Error {
         let renewed = self.again.as_ref().and_then(|again| again()).map(|token| format!("Bearer {token}"));
-        if let Some(renewed) = renewed.filter(|renewed| *renewed != *self.authorization.read()) {
+        if let Some(renewed) = renewed.filter(|renewed| renewed != asked_by) {
             *self.authorization.write() = renewed;
             return Error::unavailable(format!("{}: somebody logged in again just now", self.server));
         }

@@ -173,27 +173,30 @@ impl Origin for HttpOrigin {
     }
 
     fn wait(&self, after: &Cursor, rules: u64, limit: Duration) -> Result<Heard> {
-        let open = self.ears.lock().take().filter(|ears| ears.serves(rules));
-        let listen = async {
-            let mut ears = match open {
-                Some(ears) => ears,
-                None => {
-                    let after = URL_SAFE_NO_PAD.encode(&after.0);
-                    let path = self.path(&format!("/news?after={after}&rules={rules}"));
-                    Ears::open(&self.connection, &path, rules, self.plain.load(Ordering::Relaxed)).await?
-                }
-            };
-            match tokio::time::timeout(limit, ears.hear(&self.connection)).await {
-                Err(_) => Ok(Heard::default()),
-                Ok(Ok(heard)) => {
-                    *self.ears.lock() = Some(ears);
-                    Ok(heard)
-                }
-                Ok(Err(error)) => {
-                    self.plain.fetch_or(ears.is_deaf(), Ordering::Relaxed);
-                    Err(error)
-                }
+        let kept = self.ears.lock().take().filter(|ears| ears.serves(rules));
+        let hear = async |mut ears: Ears| match tokio::time::timeout(limit, ears.hear(&self.connection)).await
+        {
+            Err(_) => Ok(Heard::default()),
+            Ok(Ok(heard)) => {
+                *self.ears.lock() = Some(ears);
+                Ok(heard)
             }
+            Ok(Err(error)) => {
+                self.plain.fetch_or(ears.is_deaf(), Ordering::Relaxed);
+                Err(error)
+            }
+        };
+        let listen = async {
+            // A server gives up whom it does not hear for long; that is no sign that it cannot be reached.
+            if let Some(ears) = kept
+                && let Ok(heard) = hear(ears).await
+            {
+                return Ok(heard);
+            }
+            let after = URL_SAFE_NO_PAD.encode(&after.0);
+            let path = self.path(&format!("/news?after={after}&rules={rules}"));
+            let plain = self.plain.load(Ordering::Relaxed);
+            hear(Ears::open(&self.connection, &path, rules, plain).await?).await
         };
         self.connection.block_on(listen)
     }
