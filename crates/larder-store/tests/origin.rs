@@ -107,6 +107,30 @@ fn a_listing_that_goes_back_is_refused() {
 }
 
 #[test]
+fn names_that_would_leave_the_folder_are_refused() {
+    let times = r#""version":"1","atime":"0","mtime":"0","ctime":"0","btime":"0""#;
+    let numbers = r#""kind":"folder","mode":493,"uid":0,"gid":0,"nlink":2"#;
+    let node = format!(r#"{{"id":"7",{numbers},{times},"parent":"1"}}"#);
+    let long = "x".repeat(300);
+    for hostile in
+        ["", ".", "..", "a/b", "/etc/passwd", "../../etc/passwd", "a%00b", "%2E%2E", "a%2Fb", &long]
+    {
+        let page = format!(r#"{{"entries":[{{"name":"{hostile}","node":{node}}}],"more":false}}"#);
+        let error = answered("200 OK", JSON, &[&page], |origin| origin.entries(NodeId::ROOT, None, 9));
+        assert_eq!(error.expect_err("no name").kind(), Kind::Corrupt, "{hostile}");
+        let name = format!(r#"{{"parent":"1","name":"{hostile}","node":{node}}}"#);
+        let feed = format!(r#"{{"changes":[{{"name":{name}}}],"cursor":"AQ","more":false}}"#);
+        let error = answered("200 OK", JSON, &[&feed], |origin| origin.changes(&Cursor(vec![0]), 9));
+        assert_eq!(error.expect_err("no name").kind(), Kind::Corrupt, "{hostile}");
+    }
+    let feed = format!(
+        r#"{{"changes":[{{"name":{{"parent":"1","name":"a","node":{node}}}}}],"cursor":"AQ","more":false}}"#
+    );
+    let told = answered("200 OK", JSON, &[&feed], |origin| origin.changes(&Cursor(vec![0]), 9));
+    assert_eq!(told.expect("a name").news.len(), 1);
+}
+
+#[test]
 fn changes_that_do_not_go_on_are_refused() {
     let feed = |cursor: &str, more: bool| {
         let body = format!(r#"{{"changes":[],"cursor":"{cursor}","more":{more}}}"#);
