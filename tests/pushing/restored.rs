@@ -1,6 +1,6 @@
 //! Sides that are brought back from a backup: what the other side knows of the time since is not mixed with what comes.
 
-use super::world::World;
+use super::world::{Device, World};
 use crate::support::process::ok;
 use crate::support::server::Place;
 use crate::support::within;
@@ -26,6 +26,17 @@ fn text(path: PathBuf) -> String {
     path.to_str().expect("test paths are UTF-8").to_owned()
 }
 
+/// Backs the server up while neither it nor `device` runs, and starts it again.
+fn backed_up_without(world: &mut World, device: &mut Device) -> PathBuf {
+    device.running.take().expect("runs").stop();
+    world.cut();
+    world.server.take().expect("runs").stop();
+    let backup = back_up(&world.home);
+    world.server = Some(world.home.start());
+    world.mend();
+    backup
+}
+
 #[test]
 fn a_server_brought_back_is_shown_as_it_is() {
     let Some(mut world) = World::new() else { return };
@@ -36,12 +47,7 @@ fn a_server_brought_back_is_shown_as_it_is() {
     put(&world, "goes", b"comes back");
     let mut device = world.device();
     assert_eq!(device.read("changes"), b"first");
-    device.running.take().expect("runs").stop();
-    world.cut();
-    world.server.take().expect("runs").stop();
-    let backup = back_up(&world.home);
-    world.server = Some(world.home.start());
-    world.mend();
+    let backup = backed_up_without(&mut world, &mut device);
     // What it is given from here on, the server does not remember either.
     device.mount(&world);
     // All of this is lost.
@@ -126,12 +132,7 @@ fn rules_of_a_server_brought_back_hold_under_a_version_that_was_heard_of() {
         let add = ["rules", "--data", &data, "--device", &id, "add", "exclude", name];
         assert_eq!(world.home.json(&add, 30)["version"], 1);
     };
-    device.running.take().expect("runs").stop();
-    world.cut();
-    world.server.take().expect("runs").stop();
-    let backup = back_up(&world.home);
-    world.server = Some(world.home.start());
-    world.mend();
+    let backup = backed_up_without(&mut world, &mut device);
     device.mount(&world);
     exclude(&world, "a");
     assert!(within(HEARD, || device.names() == ["b"]), "{:?}", device.names());

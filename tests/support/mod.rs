@@ -12,6 +12,7 @@ pub mod random;
 pub mod rates;
 pub mod remote;
 pub mod server;
+pub mod splitmix;
 pub mod watchdog;
 
 use std::fs::OpenOptions;

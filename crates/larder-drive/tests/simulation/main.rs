@@ -10,6 +10,8 @@ mod disk;
 #[path = "../../../larder-store/tests/mirror/server.rs"]
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod server;
+#[path = "../../../../tests/support/splitmix.rs"]
+mod splitmix;
 mod way;
 
 use content::{Dice, number_of};
